@@ -1,0 +1,30 @@
+# Two commands from nothing: `make demo` and `make test`. Both make .venv first; it is made again when the lock changes.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.stamp
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
+
+.DELETE_ON_ERROR:
+.PHONY: demo test up lock clean
+
+demo: $(STAMP)
+	@$(BIN)/bursar demo
+
+test: $(STAMP)
+	@BIN=$(BIN) scripts/check.sh
+
+up: $(STAMP)
+	@$(BIN)/bursar up
+
+# UPGRADE=1 takes the newest versions that pyproject.toml allows.
+lock: $(STAMP)
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements.lock
+	$(COMPILE) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --constraints requirements.lock \
+		--output-file requirements-dev.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(STAMP): requirements-dev.lock scripts/bootstrap.sh
+	@PYTHON="$(PYTHON)" scripts/bootstrap.sh
+	@touch $@

@@ -1,0 +1,23 @@
+#!/bin/sh
+# Format, lint, types, import contracts, tests: stops at the first that fails, and says how long each took.
+set -eu
+cd "$(dirname "$0")/.."
+BIN=${BIN:-.venv/bin}
+
+check() {
+    started=$(date +%s)
+    echo "== $*"
+    program=$1
+    shift
+    "$BIN/$program" "$@" || {
+        echo "== failed: $program" >&2
+        exit 1
+    }
+    echo "== took $(($(date +%s) - started)) s"
+}
+
+check ruff format --check
+check ruff check
+check mypy
+check lint-imports
+check pytest
