@@ -1,0 +1,88 @@
+"""Looks at this machine: which programs, users and rights there are."""
+
+import os
+import pwd
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bursar.service.servers.origins import Facts
+
+DOCKER_ANSWER_SECONDS = 3
+POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
+RABBITMQ_FOLDERS = ("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin", "/opt/homebrew/opt/rabbitmq/sbin")
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The system user that private servers run as. `initdb` and `postgres` refuse root."""
+
+    uid: int
+    gid: int
+
+
+def observe(environment: Mapping[str, str]) -> Facts:
+    names_both = bool(environment.get("DATABASE_URL")) and bool(environment.get("AMQP_URL"))
+    return Facts(
+        database_url=bool(environment.get("DATABASE_URL")),
+        amqp_url=bool(environment.get("AMQP_URL")),
+        docker=not names_both and docker_answers(),
+        postgres=find_postgres() is not None,
+        rabbitmq=find_rabbitmq() is not None,
+        apt=os.geteuid() == 0 and shutil.which("apt-get") is not None,
+    )
+
+
+def docker_answers() -> bool:
+    import docker  # noqa: PLC0415 - slow to import, and most machines with servers never need it
+    from docker.errors import DockerException  # noqa: PLC0415
+
+    try:
+        client = docker.from_env(timeout=DOCKER_ANSWER_SECONDS)
+    except DockerException:
+        return False
+    try:
+        return bool(client.ping())
+    except (DockerException, OSError):
+        return False
+    finally:
+        client.close()
+
+
+def find_postgres() -> Path | None:
+    """The folder with `postgres` and `initdb`: the newest installed, else the one on the path."""
+    return _find_folder(POSTGRES_FOLDERS, "postgres", "initdb")
+
+
+def find_rabbitmq() -> Path | None:
+    """The server's own script. Debian's wrapper on the path changes the user, so the folders come first."""
+    folder = _find_folder(RABBITMQ_FOLDERS, "rabbitmq-server")
+    return folder / "rabbitmq-server" if folder else None
+
+
+def _find_folder(patterns: tuple[str, ...], *programs: str) -> Path | None:
+    installed = [folder for pattern in patterns for folder in Path("/").glob(pattern.removeprefix("/"))]
+    on_path = [Path(program).resolve().parent for program in [shutil.which(programs[0])] if program]
+    for folder in [*sorted(installed, key=_version, reverse=True), *on_path]:
+        if all(os.access(folder / program, os.X_OK) for program in programs):
+            return folder
+    return None
+
+
+def _version(folder: Path) -> tuple[int, ...]:
+    digits = "".join(char if char.isdigit() else " " for char in str(folder))
+    return tuple(int(part) for part in digits.split())
+
+
+def server_owner() -> Owner | None:
+    """Whom private servers run as: ourselves (None), or, where we are root, `postgres` or `nobody`."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return Owner(entry.pw_uid, entry.pw_gid)
+    return None
