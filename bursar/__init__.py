@@ -1,0 +1,1 @@
+"""Bursar: the billing worker of hosted instances."""

@@ -1,0 +1,1 @@
+"""Floor 1: the business. Pure: no I/O, no clock, no randomness, no environment."""

@@ -1,0 +1,20 @@
+"""Calendar arithmetic in UTC."""
+
+from datetime import UTC, datetime
+
+from dateutil.relativedelta import relativedelta
+
+
+def add_months(instant: datetime, months: int) -> datetime:
+    """Add calendar months, keeping the day and clamping it to the end of a shorter month."""
+    return instant + relativedelta(months=months)
+
+
+def from_unix(seconds: int) -> datetime:
+    """Stripe's timestamps (Unix seconds) as an instant in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def whole_days_until(instant: datetime, now: datetime) -> int:
+    """Whole days from now until the instant, floored, never negative (KC-110)."""
+    return max(0, (instant - now).days)

@@ -1,0 +1,69 @@
+"""The catalogue: every number of the rules, as `deploy/catalogue.toml` gives it, validated when the service starts."""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt
+
+Plan = Literal["trial", "standard", "commit"]
+PaidPlan = Literal["standard", "commit"]
+
+Days = Annotated[int, Field(ge=0, le=3660)]
+
+
+class Section(BaseModel):
+    """Base of the catalogue's tables: frozen, and no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TrialTerms(Section):
+    """The free trial (KC-10) and its two warnings (KC-75)."""
+
+    days: PositiveInt = 30
+    early_warning_days: Days = 5
+    late_warning_days: Days = 1
+
+
+class GraceTerms(Section):
+    """How long before a suspension (KC-71) and before a destruction (KC-60, KC-70, KC-71)."""
+
+    past_due_days: Days = 14
+    destruction_days: Days = 7
+    destruction_warning_days: Days = 2
+    destructions_per_day: PositiveInt = 500
+
+
+class EarlybirdTerms(Section):
+    """The one-time purchase and its warnings (KC-76)."""
+
+    access_until: AwareDatetime
+    early_warning_days: Days = 14
+    late_warning_days: Days = 1
+
+
+class Prices(Section):
+    """Stripe's price ids per plan (KC-34): the first is sold, all are recognised."""
+
+    standard: tuple[str, ...]
+    commit: tuple[str, ...]
+
+    def plan_of(self, price_id: str) -> PaidPlan | None:
+        """The plan of a price, or None when it is unknown."""
+        if price_id in self.standard:
+            return "standard"
+        return "commit" if price_id in self.commit else None
+
+
+class KiloclawTerms(Section):
+    """Hosted-instance subscriptions."""
+
+    trial: TrialTerms = TrialTerms()
+    grace: GraceTerms = GraceTerms()
+    earlybird: EarlybirdTerms
+
+
+class Catalogue(Section):
+    """Everything a decision may need besides the account: passed to it as `facts`."""
+
+    kiloclaw: KiloclawTerms
+    prices: Prices

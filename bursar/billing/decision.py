@@ -1,0 +1,29 @@
+"""What a decision returns: the account as it shall be, and what shall happen next."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bursar.billing.account import Account
+from bursar.billing.steps import Step
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome of a pure decision.
+
+    `reason` goes into the change log with each row it changed; `counts` are added to a tick's or the metrics' figures;
+    `result` is what a command answers with; `uses_destruction_slot` asks for one of the day's destructions (KC-74).
+    """
+
+    account: Account
+    steps: tuple[Step, ...] = ()
+    reason: str = ""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    result: Mapping[str, Any] | None = None
+    destruction_slots: int = 0
+
+    @classmethod
+    def nothing(cls, account: Account, count: str) -> "Decision":
+        """Change nothing, but count under that name why."""
+        return cls(account, counts={count: 1})

@@ -1,0 +1,59 @@
+"""Every way an operation of ours may fail, in one place.
+
+Gateways translate their vendor's exceptions into these; anything else that is raised is a bug, which is parked and
+alerted.
+"""
+
+
+class BursarError(Exception):
+    """Base of all errors that the service raises on purpose."""
+
+
+class Retryable(BursarError):
+    """It may work later: a time-out, a busy server, a lock. `retry_after_seconds` is the other side's wish, if it
+    said one.
+    """
+
+    def __init__(self, message: str, *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Permanent(BursarError):
+    """Trying again cannot help: the message or step is parked for an operator."""
+
+
+class Stale(BursarError):
+    """What was asked for is no longer wanted: dropped with a log line."""
+
+
+class AskAgain(BursarError):
+    """An answer came too late: what it was asked about has moved since, so the step asks again (KC-32)."""
+
+
+class Refused(BursarError):
+    """A command that the rules forbid. `code` is stable and part of the API; `status` is its HTTP status."""
+
+    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+        super().__init__(message)
+        self.code = code
+        self.status = status
+
+
+class UnreadableMessage(Permanent):
+    """A message whose form or content cannot be read (MS-6)."""
+
+
+class UnknownStripeStatus(Permanent):
+    """Stripe sent a subscription status that no rule knows (KC-33): never guessed."""
+
+
+def describe(error: BaseException) -> str:
+    """What may be written down of an error (MS-14): our own sentence, else only its kind and where it was raised."""
+    if isinstance(error, BursarError):
+        return f"{type(error).__name__}: {error}"
+    frame = error.__traceback__
+    while frame and frame.tb_next:
+        frame = frame.tb_next
+    where = f" at {frame.tb_frame.f_code.co_qualname}:{frame.tb_lineno}" if frame else ""
+    return f"{type(error).__name__}{where}"

@@ -1,0 +1,1 @@
+"""KiloClaw: hosted-instance subscriptions (rules KC)."""

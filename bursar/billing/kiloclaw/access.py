@@ -1,0 +1,44 @@
+"""Who may use an instance (KC-100, KC-101): the one function that the status, the gate and the sweeps ask."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from bursar.billing.catalogue import Catalogue
+from bursar.billing.kiloclaw.rows import Hosting, Subscription
+
+AccessReason = Literal["trial", "subscription", "earlybird"]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Whether, and by which cover."""
+
+    granted: bool
+    reason: AccessReason | None = None
+
+
+REFUSED = Access(granted=False)
+
+
+def access(hosting: Hosting, catalogue: Catalogue, now: datetime) -> Access:
+    """Active; past due and not suspended; trialing with the end ahead; earlybird with its date ahead. Else refused."""
+    row = hosting.subscription
+    if row and _subscription_covers(row):
+        return Access(granted=True, reason="subscription")
+    if row and row.status == "trialing" and row.trial_ends_at and row.trial_ends_at > now:
+        return Access(granted=True, reason="trial")
+    if hosting.earlybird_payment_id and catalogue.kiloclaw.earlybird.access_until > now:
+        return Access(granted=True, reason="earlybird")
+    return REFUSED
+
+
+def pending_settlement(row: Subscription) -> bool:
+    """A credit-funded Stripe row gives nothing before its first settlement."""
+    return row.is_hybrid and row.settled_at is None
+
+
+def _subscription_covers(row: Subscription) -> bool:
+    if pending_settlement(row):
+        return False
+    return row.status == "active" or (row.status == "past_due" and row.suspended_at is None)

@@ -1,0 +1,156 @@
+"""Everything that time makes due for an account, in the order of the rules: `enforce` (KC-60…KC-75).
+
+The sweeps only find candidates for it; it looks at the state again, under the lock, and a stale candidate is a
+counted no-op.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from types import MappingProxyType
+
+from bursar.billing.account import Account, Profile
+from bursar.billing.catalogue import Catalogue
+from bursar.billing.decision import Decision
+from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
+from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
+from bursar.billing.kiloclaw.stripe_events import reading
+from bursar.billing.kiloclaw.suspension import mark_destroying, start_again, suspend
+
+DESTRUCTIBLE = ("canceled", "past_due", "unpaid")
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a rule may know besides the account.
+
+    `stripe_just_read` is true only in the decision on a read of the customer's subscriptions (the interlock, KC-74);
+    `slot_left` is false when the day's destructions are used up.
+    """
+
+    catalogue: Catalogue
+    now: datetime
+    stripe_just_read: bool = False
+    slot_left: bool = True
+
+
+Rule = Callable[[Account, Subscription, Circumstances], Decision | None]
+
+
+def resume_interrupted(account: Account, row: Subscription, _: Circumstances) -> Decision | None:
+    """An entitled row whose instance is not wanted running wants it running (KC-90)."""
+    instance = hosting_of(account).row_instance
+    if row.status not in ("active", "trialing") or instance is None or instance.desired_state == "running":
+        return None
+    return Decision(start_again(account), reason="interrupted resume", counts={"changed": 1})
+
+
+def suspend_expired_trial(account: Account, row: Subscription, facts: Circumstances) -> Decision | None:
+    """KC-60."""
+    if row.status != "trialing" or row.suspended_at or not row.trial_ends_at or row.trial_ends_at >= facts.now:
+        return None
+    return suspend(account, row, "canceled", MailType.SUSPENDED_TRIAL, facts.catalogue, facts.now, "trial ended")
+
+
+def suspend_ended_period(account: Account, row: Subscription, facts: Circumstances) -> Decision | None:
+    """KC-70."""
+    over = row.current_period_end is not None and row.current_period_end < facts.now
+    if row.status != "canceled" or row.plan == "trial" or row.suspended_at or not over:
+        return None
+    return suspend(
+        account, row, "canceled", MailType.SUSPENDED_SUBSCRIPTION, facts.catalogue, facts.now, "paid period ended"
+    )
+
+
+def destroy_overdue(account: Account, row: Subscription, facts: Circumstances) -> Decision | None:
+    """KC-73 and its interlock KC-74."""
+    due = row.destruction_deadline is not None and row.destruction_deadline < facts.now
+    if not due or not row.suspended_at or row.status not in DESTRUCTIBLE:
+        return None
+    hosting = hosting_of(account)
+    if hosting.subscription and any(one.destroying_since and not one.destroyed_at for one in hosting.instances):
+        return None  # under way already
+    if hosting.row_instance and not facts.stripe_just_read and _has_customer(account, row):
+        return reading(account, "interlock_asked")
+    if hosting.row_instance and not facts.slot_left:
+        return Decision.nothing(account, "deferred_by_cap")
+    return mark_destroying(account, row, facts.now)
+
+
+def suspend_past_due(account: Account, row: Subscription, facts: Circumstances) -> Decision | None:
+    """KC-71: strictly more than the grace since the first failure; the status stays."""
+    grace = timedelta(days=facts.catalogue.kiloclaw.grace.past_due_days)
+    over = row.past_due_since is not None and facts.now - row.past_due_since > grace
+    if row.status not in ("past_due", "unpaid") or row.suspended_at or not over:
+        return None
+    return suspend(account, row, row.status, MailType.SUSPENDED_PAYMENT, facts.catalogue, facts.now, "payment overdue")
+
+
+def warn_of_destruction(account: Account, row: Subscription, facts: Circumstances) -> Decision | None:
+    """KC-72."""
+    deadline, suspended_at = row.destruction_deadline, row.suspended_at
+    if not deadline or not suspended_at or row.status not in DESTRUCTIBLE or not hosting_of(account).row_instance:
+        return None
+    ahead = timedelta(days=facts.catalogue.kiloclaw.grace.destruction_warning_days)
+    if not facts.now <= deadline <= facts.now + ahead:
+        return None
+    mail = MailKey(MailType.DESTRUCTION_WARNING, cycle_of(suspended_at))
+    return _advice(send_once(account, mail, {"destruction_deadline": deadline}))
+
+
+def warn_of_trial_end(account: Account, row: Subscription, facts: Circumstances) -> Decision | None:
+    """KC-75: the last day's warning instead of the earlier one, never both at once."""
+    if row.status != "trialing" or not row.trial_ends_at or row.trial_ends_at <= facts.now:
+        return None
+    terms, left = facts.catalogue.kiloclaw.trial, row.trial_ends_at - facts.now
+    if left > timedelta(days=terms.early_warning_days):
+        return None
+    late = left <= timedelta(days=terms.late_warning_days)
+    mail = MailKey(MailType.TRIAL_1D if late else MailType.TRIAL_5D)
+    return _advice(send_once(account, mail, {"trial_ends_at": row.trial_ends_at}))
+
+
+# Enforcement before advice, in the order of rules/kiloclaw.md; the keys are the names of the sweeps.
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        "resume": resume_interrupted,
+        "trial_expiry": suspend_expired_trial,
+        "period_expiry": suspend_ended_period,
+        "destruction": destroy_overdue,
+        "past_due": suspend_past_due,
+        "destruction_warning": warn_of_destruction,
+        "trial_warning": warn_of_trial_end,
+    }
+)
+
+
+def enforce(account: Account, facts: Circumstances, only: Collection[str] = tuple(RULES)) -> Decision:
+    """Apply every rule of `only` that is due, in order, each to what the one before left."""
+    whole = Decision(account)
+    for name, rule in RULES.items():
+        row = hosting_of(whole.account).subscription
+        decided = rule(whole.account, row, facts) if name in only and row else None
+        if decided:
+            whole = _then(whole, decided)
+    return whole if whole.counts else Decision.nothing(account, "stale")
+
+
+def _then(first: Decision, second: Decision) -> Decision:
+    counts = dict(first.counts)
+    for name, number in second.counts.items():
+        counts[name] = counts.get(name, 0) + number
+    return Decision(
+        account=second.account,
+        steps=first.steps + second.steps,
+        reason="; ".join(part for part in (first.reason, second.reason) if part),
+        counts=counts,
+        destruction_slots=first.destruction_slots + second.destruction_slots,
+    )
+
+
+def _advice(decision: Decision) -> Decision:
+    return replace(decision, reason="warned") if decision.steps else decision
+
+
+def _has_customer(account: Account, row: Subscription) -> bool:
+    return bool(row.stripe_customer_id or account.part(Profile).stripe_customer_id)

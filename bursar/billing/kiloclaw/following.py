@@ -1,0 +1,107 @@
+"""Following Stripe: what a subscription, as Stripe shows it, means for the row (KC-33…KC-38)."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from types import MappingProxyType
+
+from bursar.billing.catalogue import Catalogue, PaidPlan
+from bursar.billing.errors import UnknownStripeStatus, UnreadableMessage
+from bursar.billing.kiloclaw.rows import PaymentSource, Status, Subscription
+from bursar.billing.kiloclaw.suspension import resumed
+from bursar.billing.stripe_objects import StripeSubscription, SubscriptionItem
+
+STATUS_OF = MappingProxyType[str, Status](
+    {
+        "trialing": "active",
+        "active": "active",
+        "past_due": "past_due",
+        "unpaid": "unpaid",
+        "incomplete": "unpaid",
+        "canceled": "canceled",
+        "incomplete_expired": "canceled",
+        "paused": "canceled",
+    }
+)
+PLAN_NAMED = MappingProxyType[str, PaidPlan]({"standard": "standard", "commit": "commit"})
+PAYING = frozenset({"active", "trialing"})
+UNENDED = PAYING | {"past_due", "unpaid"}
+NEVER_BEGUN = frozenset({"incomplete", "incomplete_expired"})
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What the subscription sells: the plan, the item it was read from, and whether its price was known (KC-34)."""
+
+    plan: PaidPlan
+    item: SubscriptionItem
+    price_known: bool
+
+
+def status_of(subscription: StripeSubscription) -> Status:
+    """KC-33; UnknownStripeStatus for a status that no rule knows."""
+    try:
+        return STATUS_OF[subscription.status]
+    except KeyError:
+        message = f"unknown subscription status {subscription.status!r}"
+        raise UnknownStripeStatus(message) from None
+
+
+def offer_of(subscription: StripeSubscription, catalogue: Catalogue) -> Offer:
+    """The plan by the live price id; by the metadata only when no price is known (KC-34)."""
+    for item in subscription.items:
+        plan = catalogue.prices.plan_of(item.price)
+        if plan:
+            return Offer(plan, item, price_known=True)
+    named = PLAN_NAMED.get(subscription.metadata.get("plan", ""))
+    if named:
+        return Offer(named, subscription.items[0], price_known=False)
+    message = "neither a known price nor a plan in the metadata"
+    raise UnreadableMessage(message)
+
+
+def follow(row: Subscription, subscription: StripeSubscription, at: datetime, catalogue: Catalogue) -> Subscription:
+    """The bound row as the subscription says it is at that instant; equal to the row when nothing differs."""
+    status = status_of(subscription)
+    offer = offer_of(subscription, catalogue)
+    ended = status == "canceled"
+    followed = replace(
+        row,
+        plan=offer.plan,
+        status=status,
+        stripe_customer_id=subscription.customer or row.stripe_customer_id,
+        current_period_start=offer.item.current_period_start,
+        current_period_end=_period_end(subscription, offer.item),
+        cancel_at_period_end=subscription.cancel_at_period_end or subscription.cancel_at is not None,
+        commit_ends_at=row.commit_ends_at if offer.plan == "commit" else None,
+        past_due_since=(row.past_due_since or at) if status in ("past_due", "unpaid") else None,
+        stripe_schedule_id=None if ended else row.stripe_schedule_id,
+        scheduled_plan=None if ended else row.scheduled_plan,
+        scheduled_by=None if ended else row.scheduled_by,
+    )
+    return resumed(followed) if status == "active" else followed
+
+
+def bound(row: Subscription, subscription: StripeSubscription) -> Subscription:
+    """The row bound to another subscription: what belonged to the former one is forgotten (KC-30)."""
+    source: PaymentSource = "credits" if subscription.metadata.get("funding") == "credits" else "stripe"
+    return replace(
+        row,
+        payment_source=source,
+        stripe_subscription_id=subscription.id,
+        past_due_since=None,
+        commit_ends_at=None,
+        credit_renewal_at=None,
+        settled_at=None,
+        stripe_schedule_id=None,
+        scheduled_plan=None,
+        scheduled_by=None,
+        last_stripe_event_at=None,
+        last_read_at=None,
+    )
+
+
+def _period_end(subscription: StripeSubscription, item: SubscriptionItem) -> datetime:
+    """KC-37: an end before the period's own counts, so that an immediate or unpaid end does not run on."""
+    if subscription.ended_at is None:
+        return item.current_period_end
+    return min(item.current_period_end, subscription.ended_at)

@@ -1,0 +1,120 @@
+"""What a read of a customer's subscriptions at Stripe means for the row (KC-30…KC-32, KC-37, KC-74)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from bursar.billing.account import Account, Profile, user_id_of
+from bursar.billing.catalogue import Catalogue
+from bursar.billing.decision import Decision
+from bursar.billing.kiloclaw.following import NEVER_BEGUN, PAYING, UNENDED, follow
+from bursar.billing.kiloclaw.rows import Hosting, hosting_of
+from bursar.billing.kiloclaw.stripe_events import CREATED, apply, forget_early, taken_over
+from bursar.billing.stripe_objects import StripeSubscription
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTargets:
+    """What to ask Stripe: these customers' subscriptions, and these by id where the lists lack them."""
+
+    customer_ids: tuple[str, ...]
+    subscription_ids: tuple[str, ...]
+    row_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionsRead:
+    """Stripe's answer, the version of the row it was asked at, and when."""
+
+    subscriptions: tuple[StripeSubscription, ...]
+    row_version: int
+    read_at: datetime
+
+
+def read_targets(account: Account) -> ReadTargets:
+    """Whom to ask about for an account (parts: Profile, Hosting)."""
+    profile, hosting = account.part(Profile), hosting_of(account)
+    row = hosting.subscription
+    customers = [profile.stripe_customer_id, row.stripe_customer_id if row else None]
+    customers += [early.stripe_customer_id for early in hosting.early_events]
+    ids = [row.stripe_subscription_id if row else None]
+    ids += [early.stripe_subscription_id for early in hosting.early_events]
+    return ReadTargets(_known(customers), _known(ids), row.version if row else 0)
+
+
+def has_moved(account: Account, read: SubscriptionsRead) -> bool:
+    """Whether the row changed since Stripe was asked: then it is asked again (KC-32)."""
+    row = hosting_of(account).subscription
+    return (row.version if row else 0) != read.row_version
+
+
+def subscriptions_read(account: Account, read: SubscriptionsRead, catalogue: Catalogue, cause: str) -> Decision:
+    """Bring the row to what Stripe says: its own subscription, or the live one that takes its place."""
+    hosting = hosting_of(account)
+    ours = tuple(one for one in read.subscriptions if _belongs_to(account, one))
+    choice = _chosen(hosting, ours)
+    settled = frozenset(one.id for one in ours if one is choice or not _may_yet_begin(one))
+    account = account.having(forget_early(hosting, settled))
+    if choice is None:
+        return Decision(account, counts={"read_nothing_to_follow": 1})
+    return _follow_choice(account, choice, read.read_at, catalogue, cause)
+
+
+def _follow_choice(
+    account: Account, choice: StripeSubscription, read_at: datetime, catalogue: Catalogue, cause: str
+) -> Decision:
+    before = hosting_of(account).subscription
+    is_bound = before is not None and before.stripe_subscription_id == choice.id
+    row = before if is_bound else taken_over(account, choice, cause)
+    if row is None:
+        return Decision.nothing(account, "unknown_user")
+    newest = max(read_at, row.last_stripe_event_at or read_at)
+    followed = replace(follow(row, choice, read_at, catalogue), last_stripe_event_at=newest, last_read_at=newest)
+    return apply(account, before or row, followed, f"read from Stripe: {choice.id} is {choice.status}")
+
+
+def _chosen(hosting: Hosting, ours: tuple[StripeSubscription, ...]) -> StripeSubscription | None:
+    """A live one stays bound, an ended one gives way to a live one (KC-30, KC-37); a suspended row takes whoever pays
+    (KC-74).
+    """
+    row = hosting.subscription
+    own = next((one for one in ours if row and one.id == row.stripe_subscription_id), None)
+    others = sorted((one for one in ours if one is not own), key=_age)
+    paying = next((one for one in others if one.status in PAYING), None)
+    owing = next((one for one in others if one.status in UNENDED), None)
+    if own and own.status in PAYING:
+        return own
+    if own and own.status in UNENDED and not (row and row.suspended_at and paying):
+        return own
+    return paying or owing or own or _ended_but_created(hosting, others)
+
+
+def _ended_but_created(hosting: Hosting, others: Iterable[StripeSubscription]) -> StripeSubscription | None:
+    """For a free row: a subscription that began and ended before we heard of it counts, one that never began does
+    not.
+    """
+    row = hosting.subscription
+    if row and (row.stripe_subscription_id or row.status not in ("trialing", "canceled")):
+        return None
+    created = {early.stripe_subscription_id for early in hosting.early_events if early.type == CREATED}
+    return next((one for one in others if one.id in created and one.status not in NEVER_BEGUN), None)
+
+
+def _belongs_to(account: Account, subscription: StripeSubscription) -> bool:
+    named = subscription.metadata.get("userId")
+    return subscription.is_kiloclaw and (named is None or named == user_id_of(account.key))
+
+
+def _may_yet_begin(subscription: StripeSubscription) -> bool:
+    return subscription.status in UNENDED or subscription.status == "incomplete"
+
+
+def _age(subscription: StripeSubscription) -> float:
+    """Sorts the newest first."""
+    return -(subscription.created or LONG_AGO).timestamp()
+
+
+def _known(ids: Iterable[str | None]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(one for one in ids if one))

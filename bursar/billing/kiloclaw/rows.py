@@ -1,0 +1,152 @@
+"""The rows of a hosted-instance customer and the part of the account that holds them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Literal, Self
+from uuid import UUID
+
+from bursar.billing.account import Account
+from bursar.billing.catalogue import PaidPlan, Plan
+
+Status = Literal["trialing", "active", "past_due", "canceled", "unpaid"]
+PaymentSource = Literal["stripe", "credits"]
+DesiredState = Literal["running", "stopped", "destroyed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subscription:
+    """The user's `kiloclaw_subscriptions` row (KC-1). `version` grows with every change of it."""
+
+    id: UUID
+    user_id: str
+    plan: Plan
+    status: Status
+    version: int = 0
+    payment_source: PaymentSource | None = None
+    stripe_subscription_id: str | None = None
+    stripe_customer_id: str | None = None
+    stripe_schedule_id: str | None = None
+    instance_id: str | None = None
+    trial_started_at: datetime | None = None
+    trial_ends_at: datetime | None = None
+    current_period_start: datetime | None = None
+    current_period_end: datetime | None = None
+    cancel_at_period_end: bool = False
+    commit_ends_at: datetime | None = None
+    scheduled_plan: PaidPlan | None = None
+    scheduled_by: Literal["auto", "user"] | None = None
+    credit_renewal_at: datetime | None = None
+    settled_at: datetime | None = None
+    past_due_since: datetime | None = None
+    suspended_at: datetime | None = None
+    destruction_deadline: datetime | None = None
+    last_stripe_event_at: datetime | None = None
+    last_read_at: datetime | None = None
+    created_at: datetime
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Paid through Stripe, kept in credits (KC-1)."""
+        return self.payment_source == "credits" and self.stripe_subscription_id is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instance:
+    """A hosted instance and what we want of it (KC-2). `generation` grows with every change of the desired state."""
+
+    id: str
+    account_key: str
+    created_at: datetime
+    desired_state: DesiredState = "running"
+    generation: int = 1
+    done_generation: int = 1
+    destroying_since: datetime | None = None
+    destroyed_at: datetime | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Not destroyed, and not on the way there (KC-73: from the mark on the user provisions anew)."""
+        return self.destroyed_at is None and self.destroying_since is None
+
+    def wanting(self, state: DesiredState) -> Self:
+        """The instance with that desired state: the same one when it is wanted already (KC-77)."""
+        if self.desired_state == state:
+            return self
+        return replace(self, desired_state=state, generation=self.generation + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyEvent:
+    """What arrived for a subscription of ours that no row is bound to (KC-31), kept by its event id."""
+
+    event_id: str
+    stripe_subscription_id: str
+    stripe_customer_id: str | None
+    type: str
+    occurred_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MailKey:
+    """What makes a mail one and the same (KC-3); `cycle` is empty for one-time mails."""
+
+    email_type: str
+    cycle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hosting:
+    """The KiloClaw part of an account. A user has at most one subscription row and one live instance."""
+
+    subscription: Subscription | None = None
+    instances: tuple[Instance, ...] = ()
+    mails: Mapping[MailKey, str] = field(default_factory=lambda: MappingProxyType({}))
+    early_events: tuple[EarlyEvent, ...] = ()
+    earlybird_payment_id: str | None = None
+
+    @property
+    def live_instance(self) -> Instance | None:
+        """The instance that runs or can be started again."""
+        return next((instance for instance in self.instances if instance.is_live), None)
+
+    @property
+    def row_instance(self) -> Instance | None:
+        """The live instance that the row points to (KC-61)."""
+        live = self.live_instance
+        return live if live and self.subscription and self.subscription.instance_id == live.id else None
+
+    def with_instance(self, instance: Instance) -> Self:
+        """The part with that instance added or replaced."""
+        others = tuple(other for other in self.instances if other.id != instance.id)
+        return replace(self, instances=(*others, instance))
+
+    def rows(self) -> Mapping[tuple[str, str], Any]:
+        """The rows whose changes the change log records (KC-4)."""
+        rows: dict[tuple[str, str], Any] = {
+            ("kiloclaw_instances", instance.id): instance for instance in self.instances
+        }
+        if self.subscription:
+            rows["kiloclaw_subscriptions", self.subscription.user_id] = self.subscription
+        return rows
+
+
+def hosting_of(account: Account) -> Hosting:
+    """The account's KiloClaw part."""
+    return account.part(Hosting)
+
+
+def with_row(account: Account, row: Subscription) -> Account:
+    """The account with that subscription row, its version moved when anything in it changed."""
+    hosting = hosting_of(account)
+    if row == hosting.subscription:
+        return account
+    return account.having(replace(hosting, subscription=replace(row, version=row.version + 1)))
+
+
+def with_instance(account: Account, instance: Instance | None) -> Account:
+    """The account with that instance; without one, as it was."""
+    if instance is None:
+        return account
+    return account.having(hosting_of(account).with_instance(instance))

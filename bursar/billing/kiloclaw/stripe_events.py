@@ -1,0 +1,164 @@
+"""What Stripe's events do to a row (KC-30…KC-39): apply, remember, or read again from Stripe."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import NAMESPACE_URL, uuid5
+
+from bursar.billing.account import Account, user_id_of
+from bursar.billing.catalogue import Catalogue
+from bursar.billing.decision import Decision
+from bursar.billing.kiloclaw.following import NEVER_BEGUN, bound, follow, offer_of, status_of
+from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.suspension import start_again
+from bursar.billing.steps import Step, StepKind
+from bursar.billing.stripe_objects import InvoiceEvent, StripeSubscription, SubscriptionEvent
+
+CREATED = "customer.subscription.created"
+DELETED = "customer.subscription.deleted"
+# A read is dated by our clock, an event by Stripe's: within this span neither is certain to be the older.
+CLOCK_SKEW = timedelta(seconds=60)
+
+
+def subscription_event(account: Account, event: SubscriptionEvent, catalogue: Catalogue) -> Decision:
+    """Decide on `customer.subscription.*`. Foreign subscriptions are left alone."""
+    subscription = event.subscription
+    if not subscription.is_kiloclaw:
+        return Decision.nothing(account, "foreign")
+    status_of(subscription)  # an unknown status parks the message whatever the row (KC-33)
+    row = hosting_of(account).subscription
+    if row and row.stripe_subscription_id == subscription.id:
+        return _event_of_bound(account, row, event, catalogue)
+    if _may_take_over_at_once(account, event):
+        return _take_over(account, subscription, event.created, catalogue, event.id)
+    return _remember(account, _early(event.id, event.type, event.created, subscription.id, subscription.customer))
+
+
+def invoice_event(account: Account, event: InvoiceEvent) -> Decision:
+    """Decide on `invoice.*`: a paid one causes a read, a failed one nothing; grace suspends, not it (KC-39)."""
+    details = event.invoice.of_subscription
+    row = hosting_of(account).subscription
+    if details is None:
+        return Decision.nothing(account, "foreign")
+    if row and row.stripe_subscription_id == details.subscription:
+        return reading(account, "invoice_paid") if event.type == "invoice.paid" else Decision.nothing(account, "noted")
+    if details.metadata.get("type") != "kiloclaw":
+        return Decision.nothing(account, "foreign")
+    early = _early(event.id, event.type, event.created, details.subscription, event.invoice.customer)
+    return _remember(account, early)
+
+
+def reading(account: Account, count: str) -> Decision:
+    """Ask for a read of the customer's subscriptions: one for all that ask while it is due (KC-32)."""
+    step = Step(StepKind.READ_SUBSCRIPTIONS, f"read:{account.key}", coalesced=True)
+    return Decision(account, (step,), counts={count: 1})
+
+
+def apply(account: Account, row: Subscription, followed: Subscription, reason: str) -> Decision:
+    """Save the followed row; one that became active while suspended has its instance started (KC-37, KC-90)."""
+    saved = with_row(account, followed)
+    if row.suspended_at and not followed.suspended_at:
+        saved = start_again(saved)
+    return Decision(saved, reason=reason, counts={"applied": 1})
+
+
+def taken_over(account: Account, subscription: StripeSubscription, cause: str) -> Subscription | None:
+    """The user's row bound to that subscription, made when there is none; None for an account without a user."""
+    user_id = user_id_of(account.key)
+    if user_id is None:
+        return None
+    row = hosting_of(account).subscription
+    return bound(row or _new_row(user_id, subscription, cause), subscription)
+
+
+def forget_early(hosting: Hosting, subscription_ids: frozenset[str]) -> Hosting:
+    """The part without what was remembered for those subscriptions."""
+    kept = tuple(early for early in hosting.early_events if early.stripe_subscription_id not in subscription_ids)
+    return hosting if len(kept) == len(hosting.early_events) else replace(hosting, early_events=kept)
+
+
+def _new_row(user_id: str, subscription: StripeSubscription, cause: str) -> Subscription:
+    item = subscription.items[0]
+    return Subscription(
+        id=uuid5(NAMESPACE_URL, f"kiloclaw-subscription:{user_id}:{cause}"),
+        user_id=user_id,
+        plan="standard",
+        status="active",
+        current_period_start=item.current_period_start,
+        current_period_end=item.current_period_end,
+        created_at=subscription.created or item.current_period_start,
+    )
+
+
+def _may_take_over_at_once(account: Account, event: SubscriptionEvent) -> bool:
+    """`created`, first to arrive, begun, and no other subscription to compare it with at Stripe (KC-30, KC-31)."""
+    hosting = hosting_of(account)
+    row = hosting.subscription
+    free = row is None or (row.stripe_subscription_id is None and row.status in ("trialing", "canceled"))
+    early = any(known.stripe_subscription_id == event.subscription.id for known in hosting.early_events)
+    begun = event.subscription.status not in NEVER_BEGUN
+    return event.type == CREATED and free and begun and not early and user_id_of(account.key) is not None
+
+
+def _take_over(
+    account: Account, subscription: StripeSubscription, at: datetime, catalogue: Catalogue, cause: str
+) -> Decision:
+    before = hosting_of(account).subscription
+    row = taken_over(account, subscription, cause)
+    if row is None:
+        return Decision.nothing(account, "unknown_user")
+    followed = replace(follow(row, subscription, at, catalogue), last_stripe_event_at=at)
+    decision = apply(account, before or row, followed, f"subscription {subscription.id} created")
+    return _noting_price(decision, subscription, catalogue)
+
+
+def _event_of_bound(account: Account, row: Subscription, event: SubscriptionEvent, catalogue: Catalogue) -> Decision:
+    followed = follow(row, event.subscription, event.created, catalogue)
+    if followed == row:
+        return _agreed(account, row, event.created)
+    last = row.last_stripe_event_at
+    if last and event.created < last:
+        uncertain = row.last_read_at == last and event.created > last - CLOCK_SKEW
+        return reading(account, "read_again") if uncertain else Decision.nothing(account, "older")
+    if event.created == last or _cannot_follow(row, followed):
+        return reading(account, "read_again")
+    decision = apply(account, row, replace(followed, last_stripe_event_at=event.created), event.type)
+    return _noting_price(decision, event.subscription, catalogue)
+
+
+def _agreed(account: Account, row: Subscription, at: datetime) -> Decision:
+    """Nothing differs: only the instant of the last event moves on."""
+    newest = max(at, row.last_stripe_event_at or at)
+    return Decision(with_row(account, replace(row, last_stripe_event_at=newest)), reason="seen", counts={"agreed": 1})
+
+
+def _cannot_follow(row: Subscription, followed: Subscription) -> bool:
+    """An end is looked up first, since another subscription may live (KC-37); an ended row does not come back by an
+    event.
+    """
+    return (row.status == "canceled") != (followed.status == "canceled")
+
+
+def _early(
+    event_id: str, event_type: str, occurred_at: datetime, subscription_id: str, customer_id: str | None
+) -> EarlyEvent:
+    return EarlyEvent(event_id, subscription_id, customer_id, event_type, occurred_at)
+
+
+def _remember(account: Account, early: EarlyEvent) -> Decision:
+    """Keep an event for a subscription that no row is bound to; once it is `created`, ask Stripe what it is now
+    (KC-31).
+    """
+    hosting = hosting_of(account)
+    known = (*hosting.early_events, early)
+    remembered = account.having(replace(hosting, early_events=known))
+    created = any(one.type == CREATED and one.stripe_subscription_id == early.stripe_subscription_id for one in known)
+    if created and user_id_of(account.key) is not None:
+        return reading(remembered, "remembered")
+    return Decision(remembered, counts={"remembered": 1})
+
+
+def _noting_price(decision: Decision, subscription: StripeSubscription, catalogue: Catalogue) -> Decision:
+    """Count a plan that had to be taken from the metadata (KC-34); the counts are logged and measured."""
+    if offer_of(subscription, catalogue).price_known:
+        return decision
+    return replace(decision, counts={**decision.counts, "unknown_price": 1})

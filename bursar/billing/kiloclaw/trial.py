@@ -1,0 +1,90 @@
+"""Trials, provisioning and earlybird purchases (KC-10…KC-12)."""
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from uuid import NAMESPACE_URL, uuid5
+
+from bursar.billing.account import Account, user_id_of
+from bursar.billing.catalogue import Catalogue
+from bursar.billing.decision import Decision
+from bursar.billing.errors import Refused
+from bursar.billing.kiloclaw.access import access
+from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of, with_row
+
+
+def trial_eligible(hosting: Hosting) -> bool:
+    """No row, no instance ever (destroyed ones count), no earlybird purchase (KC-11)."""
+    return hosting.subscription is None and not hosting.instances and hosting.earlybird_payment_id is None
+
+
+def start_trial(account: Account, catalogue: Catalogue, now: datetime, cause: str) -> Decision:
+    """Create the trial: trialing, ending after the catalogue's days (KC-10)."""
+    hosting = hosting_of(account)
+    if hosting.subscription is not None:
+        raise Refused("already_subscribed", "You already have a subscription.")
+    if not trial_eligible(hosting):
+        raise Refused("trial_not_eligible", "The free trial was used already.", status=403)
+    user_id = user_id_of(account.key) or account.key
+    ends_at = now + timedelta(days=catalogue.kiloclaw.trial.days)
+    row = Subscription(
+        id=uuid5(NAMESPACE_URL, f"kiloclaw-subscription:{user_id}:{cause}"),
+        user_id=user_id,
+        plan="trial",
+        status="trialing",
+        trial_started_at=now,
+        trial_ends_at=ends_at,
+        created_at=now,
+    )
+    result = {"plan": "trial", "status": "trialing", "trial_ends_at": ends_at.isoformat()}
+    return Decision(with_row(account, row), reason="trial started", result=result)
+
+
+def provision(account: Account, instance_id: str, catalogue: Catalogue, now: datetime, cause: str) -> Decision:
+    """Allow an instance to those with access, or with a trial to those eligible for one; else refuse (KC-12)."""
+    hosting = hosting_of(account)
+    known = next((one for one in hosting.instances if one.id == instance_id), None)
+    if known and not known.is_live:
+        raise Refused("instance_destroyed", "That instance was destroyed; provision a new one.", status=409)
+    if not access(hosting, catalogue, now).granted:
+        if not trial_eligible(hosting):
+            raise Refused(
+                "no_access", "There is no trial, subscription or purchase that covers an instance.", status=403
+            )
+        account = start_trial(account, catalogue, now, cause).account
+    live = hosting.live_instance
+    if live and live.id != instance_id:
+        raise Refused("instance_exists", "You already have an instance.", status=409)
+    instance = live or Instance(id=instance_id, account_key=account.key, created_at=now)
+    provisioned = account.having(hosting_of(account).with_instance(instance))
+    return Decision(
+        _pointing_to(provisioned, instance_id), reason="instance provisioned", result={"instance_id": instance_id}
+    )
+
+
+def record_destroyed_by_user(account: Account, instance_id: str, now: datetime) -> Decision:
+    """Record that the user destroyed an instance; a suspension of the row stays (KC-12)."""
+    hosting = hosting_of(account)
+    instance = next((one for one in hosting.instances if one.id == instance_id), None)
+    if instance is None:
+        raise Refused("unknown_instance", "There is no such instance.", status=404)
+    if instance.destroyed_at:
+        return Decision(account, result={"instance_id": instance_id})
+    gone = instance.wanting("destroyed")
+    gone = replace(gone, done_generation=gone.generation, destroyed_at=now)
+    return Decision(
+        account.having(hosting.with_instance(gone)), reason="destroyed by the user", result={"instance_id": instance_id}
+    )
+
+
+def record_earlybird(account: Account, payment_id: str) -> Decision:
+    """Record the one-time purchase; the same payment again changes nothing."""
+    hosting = hosting_of(account)
+    if hosting.earlybird_payment_id not in (None, payment_id):
+        raise Refused("already_purchased", "Earlybird access was bought already.")
+    recorded = account.having(replace(hosting, earlybird_payment_id=payment_id))
+    return Decision(recorded, reason="earlybird bought", result={"payment_id": payment_id})
+
+
+def _pointing_to(account: Account, instance_id: str) -> Account:
+    row = hosting_of(account).subscription
+    return account if row is None else with_row(account, replace(row, instance_id=instance_id))

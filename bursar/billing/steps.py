@@ -1,0 +1,40 @@
+"""Steps: what follows a decision outside Postgres. Durable, keyed, retried, carried out by the step runner."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class StepKind(StrEnum):
+    """What a step does; each kind has its bounds in `service/steps`."""
+
+    SEND_MAIL = "send_mail"
+    READ_SUBSCRIPTIONS = "read_subscriptions"
+
+
+class StepState(StrEnum):
+    """The life of a step.
+
+    due → done | dropped | skipped | failed; skipped → due; a coalesced step that is asked for again: any → due.
+    """
+
+    DUE = "due"  # waiting for its instant, or claimed until its lease ends
+    DONE = "done"
+    DROPPED = "dropped"  # no longer wanted when its turn came
+    SKIPPED = "skipped"  # cannot be done until something is configured (KC-88)
+    FAILED = "failed"  # out of attempts or refused for good: an operator's
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do. `key` is unique for ever: asking again under it does nothing.
+
+    A `coalesced` step is the exception: asking again makes it due once more, and an answer to the earlier asking is
+    not applied.
+    """
+
+    kind: StepKind
+    key: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    coalesced: bool = False

@@ -1,0 +1,1 @@
+"""Floor 2: Postgres. Migrations, `decide_batch`, one file of SQL per aggregate."""

@@ -1,0 +1,58 @@
+"""The change log: what every row was and became, by what, and why (KC-4)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+from bursar.billing.account import Account, Tracked
+from bursar.db.connections import Connection, dumps
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeEntry:
+    """One changed row: only the fields that changed, before and after; `before` is None for a new row."""
+
+    account_key: str
+    entity: str
+    entity_id: str
+    before: Mapping[str, Any] | None
+    after: Mapping[str, Any]
+    cause: str
+    actor: str
+    reason: str
+
+
+def changes_between(before: Account, after: Account, *, cause: str, actor: str, reason: str) -> Iterable[ChangeEntry]:
+    """An entry for every tracked row that differs."""
+    for kind, part in after.parts.items():
+        former = before.parts[kind]
+        if part is former or not isinstance(part, Tracked):
+            continue
+        known = former.rows()
+        for (entity, entity_id), row in part.rows().items():
+            old = known.get((entity, entity_id))
+            if row != old:
+                was, became = _difference(old, row)
+                yield ChangeEntry(after.key, entity, entity_id, was, became, cause, actor, reason)
+
+
+async def append(connection: Connection, entries: Sequence[ChangeEntry], now: datetime) -> None:
+    """Write the entries, in order."""
+    await connection.execute(
+        """
+        INSERT INTO change_log (account_key, entity, entity_id, before, after, cause, actor, reason, decided_at)
+        SELECT account_key, entity, entity_id, before, after, cause, actor, reason, $2
+        FROM jsonb_populate_recordset(NULL::change_log, $1::text::jsonb)
+        """,
+        dumps(entries),
+        now,
+    )
+
+
+def _difference(old: Any, new: Any) -> tuple[dict[str, Any] | None, dict[str, Any]]:  # noqa: ANN401 - any dataclass
+    names = [field.name for field in fields(new)]
+    if old is None:
+        return None, {name: value for name in names if (value := getattr(new, name)) is not None}
+    changed = [name for name in names if getattr(old, name) != getattr(new, name)]
+    return {name: getattr(old, name) for name in changed}, {name: getattr(new, name) for name in changed}

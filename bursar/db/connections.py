@@ -1,0 +1,43 @@
+"""Connections to Postgres: a bounded pool whose sessions carry the time-outs that fence a zombie (MS-4)."""
+
+from typing import Any, TypeAlias
+
+import asyncpg
+import orjson
+
+LOCK_TIMEOUT = "5s"  # a busy account gives up; the batch is tried again
+STATEMENT_TIMEOUT = "30s"
+IDLE_IN_TRANSACTION_TIMEOUT = "3s"  # bounds how long a stopped worker blocks its successor
+CONNECT_TIMEOUT_SECONDS = 10.0
+COMMAND_TIMEOUT_SECONDS = 60.0
+
+Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+Pool: TypeAlias = asyncpg.Pool
+
+
+async def open_pool(database_url: str, *, max_size: int, name: str) -> Pool:
+    """A pool of at most `max_size` connections, named in `pg_stat_activity`."""
+    return await asyncpg.create_pool(
+        database_url,
+        min_size=1,
+        max_size=max_size,
+        timeout=CONNECT_TIMEOUT_SECONDS,
+        command_timeout=COMMAND_TIMEOUT_SECONDS,
+        init=_prepare,
+        server_settings={
+            "application_name": name,
+            "timezone": "UTC",
+            "lock_timeout": LOCK_TIMEOUT,
+            "statement_timeout": STATEMENT_TIMEOUT,
+            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
+        },
+    )
+
+
+def dumps(value: Any) -> str:  # noqa: ANN401 - anything that JSON can hold
+    """JSON text for a `jsonb` parameter: dataclasses, instants and UUIDs included."""
+    return orjson.dumps(value, default=str).decode()
+
+
+async def _prepare(connection: Connection) -> None:
+    await connection.set_type_codec("jsonb", encoder=dumps, decoder=orjson.loads, schema="pg_catalog")

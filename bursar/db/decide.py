@@ -1,0 +1,145 @@
+"""`decide_batch`: lock, dedupe, load, fold, save. One transaction for many accounts; the heart of the service."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from bursar.billing.errors import AskAgain
+from bursar.billing.steps import StepState
+from bursar.db import accounts, change_log, destruction_days, inbox, parked, steps
+from bursar.db.connections import Connection
+from bursar.db.fold import Failure, Folded, fold
+from bursar.db.items import Dedupe, Item, Outcome, OutcomeState, Situation, StepAnswer
+from bursar.db.parts import load_accounts, save_accounts
+from bursar.db.saving import SaveContext
+
+MAX_ITEMS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the deployment and the catalogue fix."""
+
+    partitions: int
+    destructions_per_day: int
+
+
+async def decide_batch(
+    connection: Connection, items: Sequence[Item], situation: Situation, limits: Limits
+) -> list[Outcome]:
+    """Decide at most 256 items in one transaction; returns their outcomes, in order.
+
+    A decision that raises fails its own item only. An error while saving leaves nothing of the batch and is raised:
+    the caller bisects (`service/deciding.py`).
+    """
+    if len(items) > MAX_ITEMS:
+        message = f"a batch has at most {MAX_ITEMS} items"
+        raise ValueError(message)
+    keys = sorted({item.key for item in items})
+    async with connection.transaction():
+        missing = set(keys) - await accounts.lock_accounts(connection, keys)
+        if not missing:
+            return await _decide_locked(connection, items, situation, limits)
+    await accounts.make_accounts(connection, missing, limits.partitions)
+    async with connection.transaction():
+        await accounts.lock_accounts(connection, keys)
+        return await _decide_locked(connection, items, situation, limits)
+
+
+async def _decide_locked(
+    connection: Connection, items: Sequence[Item], situation: Situation, limits: Limits
+) -> list[Outcome]:
+    fresh, stale_answers = await _fresh(connection, items, situation)
+    folded = await _fold_and_save(connection, fresh, situation, limits) if fresh else Folded({})
+    if stale_answers:
+        await steps.settle(connection, [_again(answer) for answer in stale_answers], situation.real_now)
+    return _outcomes(items, folded)
+
+
+async def _fresh(
+    connection: Connection, items: Sequence[Item], situation: Situation
+) -> tuple[list[Item], list[StepAnswer]]:
+    """The items not handled before, each once; and the answers whose step was asked again meanwhile."""
+    ids = {how: [item.id for item in items if item.dedupe is how] for how in Dedupe}
+    answers = [item.answer for item in items if item.answer]
+    new = await inbox.record(connection, ids[Dedupe.INBOX], situation.real_now) if ids[Dedupe.INBOX] else set()
+    waiting = await parked.lock_open(connection, ids[Dedupe.PARKED]) if ids[Dedupe.PARKED] else set()
+    leased = await steps.lock_answered(connection, answers) if answers else {}
+    tests: dict[Dedupe, Callable[[Item], bool]] = {
+        Dedupe.INBOX: lambda item: item.id in new,
+        Dedupe.PARKED: lambda item: item.id in waiting,
+        Dedupe.STEP: lambda item: item.answer is not None and leased.get(item.answer.step_id, False),
+        Dedupe.STATE: lambda _: True,
+    }
+    once = {(item.dedupe, item.id): item for item in reversed(items)}
+    fresh = [item for item in items if once[item.dedupe, item.id] is item and tests[item.dedupe](item)]
+    return fresh, [answer for answer in answers if leased.get(answer.step_id) is False]
+
+
+async def _fold_and_save(connection: Connection, fresh: list[Item], situation: Situation, limits: Limits) -> Folded:
+    parts = frozenset().union(*(item.parts for item in fresh))
+    before = await load_accounts(connection, {item.key for item in fresh}, parts)
+    folded = fold(before, fresh, situation)
+    if folded.slots_wanted:
+        granted = await destruction_days.claim_slots(
+            connection, situation.now, folded.slots_wanted, limits.destructions_per_day
+        )
+        folded = fold(before, fresh, situation, granted)
+    context = SaveContext(situation.now, situation.real_now, limits.partitions)
+    changed = folded.changed(before)
+    if changed:
+        await save_accounts(connection, before, changed, context)
+        await accounts.touch_accounts(connection, changed)
+    if folded.changes:
+        await change_log.append(connection, folded.changes, situation.now)
+    if folded.steps:
+        await steps.ask(connection, folded.steps, situation.real_now)
+    await _end(connection, folded, situation)
+    return folded
+
+
+async def _end(connection: Connection, folded: Folded, situation: Situation) -> None:
+    """Settle what brought the items: steps answered, parked messages replayed, failures written down."""
+    answered = [item.answer for item, _ in folded.decisions if item.answer]
+    answered += [
+        _again(failure.item.answer) for failure in folded.failures if _asks_again(failure) and failure.item.answer
+    ]
+    replayed = [item.id for item, _ in folded.decisions if item.dedupe is Dedupe.PARKED]
+    if answered:
+        await steps.settle(connection, answered, situation.real_now)
+    if replayed:
+        await parked.mark_replayed(connection, replayed)
+    await record_failures(connection, folded.failures, situation)
+
+
+async def record_failures(connection: Connection, failures: Sequence[Failure], situation: Situation) -> None:
+    """Write down what failed so that it is not lost: messages for a retry or parked (MS-6)."""
+    first = [
+        parked.FailedMessage(failure.item.id, failure.item.key, failure.item.copy, failure.error)
+        for failure in failures
+        if failure.item.copy and failure.item.dedupe is Dedupe.INBOX
+    ]
+    if first:
+        await parked.record_first_failures(connection, first, situation.real_now)
+    for failure in failures:
+        if failure.item.dedupe is Dedupe.PARKED:
+            await parked.record_failed_retry(
+                connection, failure.item.id, failure.item.attempts, failure.error, situation.real_now
+            )
+
+
+def _asks_again(failure: Failure) -> bool:
+    return isinstance(failure.error, AskAgain)
+
+
+def _again(answer: StepAnswer) -> StepAnswer:
+    return StepAnswer(answer.step_id, answer.lease, answer.asked, StepState.DUE)
+
+
+def _outcomes(items: Sequence[Item], folded: Folded) -> list[Outcome]:
+    """An item that was neither decided nor failed was a duplicate."""
+    decided = {id(item): Outcome(item, OutcomeState.APPLIED, decision) for item, decision in folded.decisions}
+    failed = {
+        id(failure.item): Outcome(failure.item, OutcomeState.FAILED, error=failure.error) for failure in folded.failures
+    }
+    ended = decided | failed
+    return [ended.get(id(item)) or Outcome(item, OutcomeState.DUPLICATE) for item in items]

@@ -1,0 +1,94 @@
+"""What goes into `decide_batch`, and what comes out of it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from bursar.billing.account import Account
+from bursar.billing.decision import Decision
+from bursar.billing.steps import StepState
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """The instants of a batch: `now` is business time, `real_now` the machine's; and whether a destruction is left
+    today.
+    """
+
+    now: datetime
+    real_now: datetime
+    slot_left: bool = True
+
+
+Decide = Callable[[Account, Situation], Decision]
+
+
+@dataclass(frozen=True, slots=True)
+class MessageCopy:
+    """A message as it came, kept so that it can be parked and decided again (MS-6)."""
+
+    type: str
+    headers: Mapping[str, Any]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StepAnswer:
+    """Ends a step in the transaction that decides on its outcome; void when its lease or the asking is no longer the
+    newest.
+    """
+
+    step_id: int
+    lease: UUID
+    asked: int
+    state: StepState
+    error: str | None = None
+
+
+class Dedupe(StrEnum):
+    """By what a second delivery of the same item is known."""
+
+    INBOX = "inbox"  # messages and commands: the item's id
+    PARKED = "parked"  # a message decided again from its parked row
+    STEP = "step"  # a step's lease
+    STATE = "state"  # sweeps and instances: the state read again under the lock
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One message, command, candidate or outcome for one account, with its decision.
+
+    `id` becomes the cause in the change log. A message carries its `copy` (and, from its parked row, its `attempts`),
+    a step's outcome its `answer`.
+    """
+
+    id: str
+    key: str
+    parts: frozenset[type[Any]]
+    decide: Decide
+    dedupe: Dedupe = Dedupe.INBOX
+    actor: str = "system"
+    copy: MessageCopy | None = None
+    attempts: int = 0
+    answer: StepAnswer | None = None
+
+
+class OutcomeState(StrEnum):
+    """How an item ended."""
+
+    APPLIED = "applied"
+    DUPLICATE = "duplicate"
+    FAILED = "failed"  # a message: written down for a retry or parked; others: nothing of it was saved
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One per item, in the order of the items."""
+
+    item: Item
+    state: OutcomeState
+    decision: Decision | None = None
+    error: Exception | None = None

@@ -1,0 +1,221 @@
+"""The rows of hosted-instance customers: loaded and saved for many accounts at once."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from asyncpg import Record
+
+from bursar.billing.account import partition_of, user_id_of
+from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Instance, MailKey, Subscription
+from bursar.db.connections import Connection, dumps
+from bursar.db.saving import Change, SaveContext
+
+SUBSCRIPTION_FIELDS = tuple(field.name for field in fields(Subscription))
+
+
+async def load(connection: Connection, keys: list[str]) -> Mapping[str, Hosting]:
+    """The KiloClaw parts of these accounts, in five statements whatever their number."""
+    subscriptions = await connection.fetch(
+        "SELECT * FROM kiloclaw_subscriptions WHERE account_key = ANY($1::text[])", keys
+    )
+    instances = await connection.fetch(
+        """
+        SELECT id, account_key, created_at, desired_state, generation, done_generation, destroying_since, destroyed_at
+        FROM kiloclaw_instances WHERE account_key = ANY($1::text[]) ORDER BY created_at, id
+        """,
+        keys,
+    )
+    mails = await connection.fetch(
+        "SELECT account_key, email_type, cycle, state FROM kiloclaw_email_log WHERE account_key = ANY($1::text[])", keys
+    )
+    early = await connection.fetch(
+        """
+        SELECT account_key, event_id, stripe_subscription_id, stripe_customer_id, type, occurred_at
+        FROM early_events WHERE account_key = ANY($1::text[]) ORDER BY occurred_at, event_id
+        """,
+        keys,
+    )
+    earlybirds = await connection.fetch(
+        "SELECT user_id, payment_id FROM kiloclaw_earlybird_purchases WHERE user_id = ANY($1::text[])",
+        [user_id_of(key) or key for key in keys],
+    )
+    rows = {row["account_key"]: _subscription(row) for row in subscriptions}
+    owned, logged, remembered = _by_account(instances), _by_account(mails), _by_account(early)
+    bought = {row["user_id"]: row["payment_id"] for row in earlybirds}
+    return {
+        key: Hosting(
+            subscription=rows.get(key),
+            instances=tuple(Instance(**row) for row in owned.get(key, ())),
+            mails={MailKey(row["email_type"], row["cycle"]): row["state"] for row in logged.get(key, ())},
+            early_events=tuple(EarlyEvent(*tuple(row)[1:]) for row in remembered.get(key, ())),
+            earlybird_payment_id=bought.get(user_id_of(key)),
+        )
+        for key in keys
+    }
+
+
+async def save(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:
+    """Write what changed: instances before the rows that point to them."""
+    await _save_instances(connection, changes, context)
+    await _save_subscriptions(connection, changes, context)
+    await _save_mails(connection, changes, context)
+    await _save_early_events(connection, changes, context)
+    await _save_earlybirds(connection, changes, context)
+
+
+def _subscription(row: Record) -> Subscription:
+    return Subscription(**{name: row[name] for name in SUBSCRIPTION_FIELDS})
+
+
+def _by_account(rows: Iterable[Record]) -> Mapping[str, list[Record]]:
+    grouped: dict[str, list[Record]] = defaultdict(list)
+    for row in rows:
+        grouped[row["account_key"]].append(row)
+    return grouped
+
+
+async def _save_subscriptions(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:
+    rows = [
+        {
+            **{name: getattr(after, name) for name in SUBSCRIPTION_FIELDS},
+            "account_key": change.key,
+            "partition": partition_of(change.key, context.partitions),
+        }
+        for change in changes
+        if (after := change.after.subscription) is not None and after is not change.before.subscription
+    ]
+    if not rows:
+        return
+    await connection.execute(
+        """
+        INSERT INTO kiloclaw_subscriptions (
+            id, user_id, account_key, partition, version, plan, status, payment_source, stripe_subscription_id,
+            stripe_customer_id, stripe_schedule_id, instance_id, trial_started_at, trial_ends_at, current_period_start,
+            current_period_end, cancel_at_period_end, commit_ends_at, scheduled_plan, scheduled_by, credit_renewal_at,
+            settled_at, past_due_since, suspended_at, destruction_deadline, last_stripe_event_at, last_read_at,
+            created_at)
+        SELECT
+            id, user_id, account_key, partition, version, plan, status, payment_source, stripe_subscription_id,
+            stripe_customer_id, stripe_schedule_id, instance_id, trial_started_at, trial_ends_at, current_period_start,
+            current_period_end, cancel_at_period_end, commit_ends_at, scheduled_plan, scheduled_by, credit_renewal_at,
+            settled_at, past_due_since, suspended_at, destruction_deadline, last_stripe_event_at, last_read_at,
+            created_at
+        FROM jsonb_populate_recordset(NULL::kiloclaw_subscriptions, $1::text::jsonb)
+        ON CONFLICT (id) DO UPDATE SET
+            version = excluded.version, plan = excluded.plan, status = excluded.status,
+            payment_source = excluded.payment_source, stripe_subscription_id = excluded.stripe_subscription_id,
+            stripe_customer_id = excluded.stripe_customer_id, stripe_schedule_id = excluded.stripe_schedule_id,
+            instance_id = excluded.instance_id, trial_started_at = excluded.trial_started_at,
+            trial_ends_at = excluded.trial_ends_at, current_period_start = excluded.current_period_start,
+            current_period_end = excluded.current_period_end, cancel_at_period_end = excluded.cancel_at_period_end,
+            commit_ends_at = excluded.commit_ends_at, scheduled_plan = excluded.scheduled_plan,
+            scheduled_by = excluded.scheduled_by, credit_renewal_at = excluded.credit_renewal_at,
+            settled_at = excluded.settled_at, past_due_since = excluded.past_due_since,
+            suspended_at = excluded.suspended_at, destruction_deadline = excluded.destruction_deadline,
+            last_stripe_event_at = excluded.last_stripe_event_at, last_read_at = excluded.last_read_at
+        """,
+        dumps(rows),
+    )
+
+
+async def _save_instances(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:
+    """A new generation starts afresh with the runner: due at once, no attempts, no error."""
+    rows = [
+        asdict(instance)
+        for change in changes
+        for instance in change.after.instances
+        if instance not in change.before.instances
+    ]
+    if not rows:
+        return
+    await connection.execute(
+        """
+        INSERT INTO kiloclaw_instances AS known (
+            id, account_key, created_at, desired_state, generation, done_generation, destroying_since, destroyed_at,
+            wanted_since, due_at)
+        SELECT
+            id, account_key, created_at, desired_state, generation, done_generation, destroying_since, destroyed_at,
+            $2, $2
+        FROM jsonb_populate_recordset(NULL::kiloclaw_instances, $1::text::jsonb)
+        ON CONFLICT (id) DO UPDATE SET
+            desired_state = excluded.desired_state, generation = excluded.generation,
+            done_generation = excluded.done_generation, destroying_since = excluded.destroying_since,
+            destroyed_at = excluded.destroyed_at, error = NULL,
+            wanted_since = CASE WHEN excluded.generation > known.generation THEN $2 ELSE known.wanted_since END,
+            due_at = CASE WHEN excluded.generation > known.generation THEN $2 ELSE known.due_at END,
+            attempts = CASE WHEN excluded.generation > known.generation THEN 0 ELSE known.attempts END
+        WHERE known.account_key = excluded.account_key
+        """,
+        dumps(rows),
+        context.real_now,
+    )
+
+
+async def _save_mails(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:
+    rows = [
+        (user_id_of(change.key) or change.key, change.key, mail.email_type, mail.cycle, state)
+        for change in changes
+        for mail, state in change.after.mails.items()
+        if change.before.mails.get(mail) != state
+    ]
+    if not rows:
+        return
+    await connection.execute(
+        """
+        INSERT INTO kiloclaw_email_log (user_id, account_key, email_type, cycle, state, decided_at)
+        SELECT *, $6 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[])
+        ON CONFLICT (user_id, email_type, cycle) DO UPDATE SET state = excluded.state
+        """,
+        *_columns(rows, 5),
+        context.now,
+    )
+
+
+async def _save_early_events(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:
+    forgotten = [
+        one.event_id for change in changes for one in change.before.early_events if one not in change.after.early_events
+    ]
+    remembered = [
+        (
+            one.event_id,
+            change.key,
+            one.stripe_subscription_id,
+            one.stripe_customer_id,
+            one.type,
+            one.occurred_at,
+        )
+        for change in changes
+        for one in change.after.early_events
+        if one not in change.before.early_events
+    ]
+    if forgotten:
+        await connection.execute("DELETE FROM early_events WHERE event_id = ANY($1::text[])", forgotten)
+    if remembered:
+        await connection.execute(
+            """
+            INSERT INTO early_events
+                (event_id, account_key, stripe_subscription_id, stripe_customer_id, type, occurred_at, remembered_at)
+            SELECT *, $7 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+            ON CONFLICT (event_id) DO NOTHING
+            """,
+            *_columns(remembered, 6),
+            context.real_now,
+        )
+
+
+async def _save_earlybirds(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:
+    for change in changes:
+        if change.after.earlybird_payment_id and change.before.earlybird_payment_id is None:
+            await connection.execute(
+                "INSERT INTO kiloclaw_earlybird_purchases (user_id, payment_id, purchased_at) VALUES ($1, $2, $3)",
+                user_id_of(change.key),
+                change.after.earlybird_payment_id,
+                context.now,
+            )
+
+
+def _columns(rows: list[tuple[Any, ...]], number: int) -> list[list[Any]]:
+    """Rows turned into the arrays that `unnest` takes."""
+    return [[row[index] for row in rows] for index in range(number)]

@@ -1,0 +1,56 @@
+"""The parts an account can be loaded with: for each, how it is loaded for many accounts at once, and saved."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from bursar.billing.account import Account, Profile
+from bursar.billing.kiloclaw.rows import Hosting
+from bursar.db import kiloclaw, users
+from bursar.db.connections import Connection
+from bursar.db.saving import Change, SaveContext
+
+Load = Callable[[Connection, list[str]], Awaitable[Mapping[str, Any]]]
+Save = Callable[[Connection, "list[Change[Any]]", SaveContext], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class PartStore:
+    """A fixed number of set-based statements each."""
+
+    load: Load
+    save: Save
+
+
+STORES: Mapping[type[Any], PartStore] = MappingProxyType(
+    {
+        Profile: PartStore(users.load, users.save),
+        Hosting: PartStore(kiloclaw.load, kiloclaw.save),
+    }
+)
+
+
+async def load_accounts(
+    connection: Connection, keys: Collection[str], kinds: Collection[type[Any]]
+) -> dict[str, Account]:
+    """The accounts with those parts; one that has no rows yet gets empty parts."""
+    names = list(keys)
+    loaded = {
+        kind: await STORES[kind].load(connection, names) for kind in sorted(kinds, key=lambda kind: kind.__name__)
+    }
+    return {key: Account(key, {kind: parts[key] for kind, parts in loaded.items()}) for key in names}
+
+
+async def save_accounts(
+    connection: Connection, before: Mapping[str, Account], after: Mapping[str, Account], context: SaveContext
+) -> None:
+    """Write the parts that changed."""
+    for kind, store in STORES.items():
+        changes = [
+            Change(key, before[key].parts[kind], account.parts[kind])
+            for key, account in after.items()
+            if kind in account.parts and account.parts[kind] is not before[key].parts[kind]
+        ]
+        if changes:
+            await store.save(connection, changes, context)

@@ -1,0 +1,150 @@
+"""Steps in Postgres: asked for by decisions, claimed by the runner with a lease, settled with their outcome."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from bursar.billing.steps import Step, StepKind, StepState
+from bursar.db.connections import Connection, dumps
+from bursar.db.items import StepAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A step, for whom, and which message caused it."""
+
+    account_key: str
+    step: Step
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedStep:
+    """A step under a lease of ours. `attempts` counts this one."""
+
+    id: int
+    key: str
+    account_key: str
+    kind: StepKind
+    payload: dict[str, Any]
+    asked: int
+    attempts: int
+    lease: UUID
+
+
+async def ask(connection: Connection, wanted: Sequence[Wanted], real_now: datetime) -> None:
+    """Write steps down. One that exists stays as it is, unless it is coalesced: then it is due once more."""
+    newest = {one.step.key: one for one in wanted}
+    rows = [
+        {
+            "key": one.step.key,
+            "account_key": one.account_key,
+            "kind": one.step.kind,
+            "payload": dict(one.step.payload),
+            "cause": one.cause,
+            "state": StepState.DUE,
+        }
+        for one in newest.values()
+    ]
+    coalesced = [key for key, one in newest.items() if one.step.coalesced]
+    await connection.execute(
+        """
+        INSERT INTO steps AS known (key, account_key, kind, payload, cause, due_at, created_at)
+        SELECT key, account_key, kind, payload, cause, $2, $2
+        FROM jsonb_populate_recordset(NULL::steps, $1::text::jsonb)
+        ON CONFLICT (key) DO UPDATE SET
+            asked = known.asked + 1, state = 'due', cause = excluded.cause, settled_at = NULL,
+            attempts = CASE WHEN known.lease IS NULL THEN 0 ELSE known.attempts END,
+            due_at = CASE WHEN known.lease IS NULL THEN excluded.due_at ELSE known.due_at END
+        WHERE known.key = ANY($3::text[])
+        """,
+        dumps(rows),
+        real_now,
+        coalesced,
+    )
+
+
+async def claim(
+    connection: Connection, kind: StepKind, real_now: datetime, lease_until: datetime, limit: int
+) -> list[ClaimedStep]:
+    """Claim up to `limit` due steps of a kind, oldest first, until `lease_until`; nobody waits on another's claim."""
+    rows = await connection.fetch(
+        """
+        UPDATE steps SET lease = gen_random_uuid(), due_at = $3, attempts = attempts + 1
+        WHERE id IN (
+            SELECT id FROM steps WHERE state = 'due' AND kind = $1 AND due_at <= $2
+            ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)
+        RETURNING id, key, account_key, kind, payload, asked, attempts, lease
+        """,
+        kind,
+        real_now,
+        lease_until,
+        limit,
+    )
+    return [ClaimedStep(**{**row, "kind": StepKind(row["kind"])}) for row in rows]
+
+
+async def postpone(connection: Connection, step: ClaimedStep, due_at: datetime, error: str) -> None:
+    """Give a claimed step back, to be tried again at `due_at`; one asked for again meanwhile is due at once."""
+    await connection.execute(
+        """
+        UPDATE steps SET lease = NULL, error = $4, due_at = CASE WHEN asked = $5 THEN $3 ELSE now() END
+        WHERE id = $1 AND lease = $2
+        """,
+        step.id,
+        step.lease,
+        due_at,
+        error,
+        step.asked,
+    )
+
+
+async def lock_answered(connection: Connection, answers: Sequence[StepAnswer]) -> dict[int, bool]:
+    """Lock the steps whose lease still holds: step id → whether the asking that was answered is still the newest."""
+    rows = await connection.fetch(
+        """
+        SELECT steps.id, steps.asked = answer.asked AS newest
+        FROM steps JOIN unnest($1::bigint[], $2::uuid[], $3::integer[]) AS answer (id, lease, asked)
+            ON steps.id = answer.id AND steps.lease = answer.lease
+        ORDER BY steps.id FOR UPDATE OF steps
+        """,
+        [answer.step_id for answer in answers],
+        [answer.lease for answer in answers],
+        [answer.asked for answer in answers],
+    )
+    return {row["id"]: row["newest"] for row in rows}
+
+
+async def settle(
+    connection: Connection, answers: Sequence[StepAnswer], real_now: datetime, due_at: datetime | None = None
+) -> None:
+    """End these steps with their states, or make them due again (state `due`, at `due_at`)."""
+    await connection.execute(
+        """
+        UPDATE steps SET state = answer.state, error = answer.error, lease = NULL,
+            settled_at = CASE WHEN answer.state = 'due' THEN NULL ELSE $4::timestamptz END,
+            due_at = CASE WHEN answer.state = 'due' THEN $5::timestamptz ELSE steps.due_at END
+        FROM unnest($1::bigint[], $2::text[], $3::text[]) AS answer (id, state, error)
+        WHERE steps.id = answer.id
+        """,
+        [answer.step_id for answer in answers],
+        [answer.state for answer in answers],
+        [answer.error for answer in answers],
+        real_now,
+        due_at or real_now,
+    )
+
+
+async def revive_skipped(connection: Connection, real_now: datetime, limit: int) -> int:
+    """Make steps that could not be done for want of configuration due again (KC-88); returns how many."""
+    status = await connection.execute(
+        """
+        UPDATE steps SET state = 'due', due_at = $1, attempts = 0, settled_at = NULL
+        WHERE id IN (SELECT id FROM steps WHERE state = 'skipped' ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+        """,
+        real_now,
+        limit,
+    )
+    return int(status.rpartition(" ")[2])

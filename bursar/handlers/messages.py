@@ -1,0 +1,148 @@
+"""The table of messages: for each type, how it is read, which parts of the account it needs, and which decision it
+calls.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+from bursar.billing.account import CUSTOMER_PREFIX, Account, customer_key, user_key
+from bursar.billing.catalogue import Catalogue
+from bursar.billing.decision import Decision
+from bursar.billing.errors import UnreadableMessage
+from bursar.billing.kiloclaw.rows import Hosting
+from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_event
+from bursar.billing.stripe_objects import InvoiceEvent, SubscriptionEvent
+from bursar.db import users
+from bursar.db.connections import Connection
+from bursar.db.items import Decide, Dedupe, Item, MessageCopy
+
+STRIPE = "stripe."
+MAX_BODY_BYTES = 1 << 20  # what the relay accepts
+MAX_NAMED_FIELDS = 5  # in the error of an unreadable message
+
+View = TypeVar("View", bound=BaseModel)
+Read = Callable[[Any, Catalogue], Decide]
+
+
+@dataclass(frozen=True, slots=True)
+class ReceivedMessage:
+    """A message as the broker delivered it. `account` is the account key of its header."""
+
+    message_id: str
+    type: str
+    account: str
+    body: bytes
+    occurred_at: datetime | None = None
+    traceparent: str | None = None
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One message type: the parts it needs, and how its body becomes a decision."""
+
+    parts: frozenset[type[Any]]
+    read: Read
+
+
+def _subscription(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
+    event = _view(SubscriptionEvent, body)
+    return lambda account, _: subscription_event(account, event, catalogue)
+
+
+def _invoice(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
+    event = _view(InvoiceEvent, body)
+
+    def decide(account: Account, _: object) -> Decision:
+        return invoice_event(account, event)
+
+    return decide
+
+
+_HOSTING = frozenset[type[Any]]({Hosting})
+
+HANDLERS: Mapping[str, Handler] = MappingProxyType(
+    {
+        STRIPE + "customer.subscription.created": Handler(_HOSTING, _subscription),
+        STRIPE + "customer.subscription.updated": Handler(_HOSTING, _subscription),
+        STRIPE + "customer.subscription.deleted": Handler(_HOSTING, _subscription),
+        STRIPE + "customer.subscription.paused": Handler(_HOSTING, _subscription),
+        STRIPE + "customer.subscription.resumed": Handler(_HOSTING, _subscription),
+        STRIPE + "invoice.paid": Handler(_HOSTING, _invoice),
+        STRIPE + "invoice.payment_failed": Handler(_HOSTING, _invoice),
+    }
+)
+
+# What the relay accepts; every other type is counted and dropped.
+HANDLED_STRIPE_TYPES = frozenset(name.removeprefix(STRIPE) for name in HANDLERS if name.startswith(STRIPE))
+
+
+def item_of(message: ReceivedMessage, account_key: str, catalogue: Catalogue) -> Item:
+    """The message as an item for `decide_batch`; UnreadableMessage when its form or content cannot be read (MS-6)."""
+    handler = HANDLERS.get(message.type)
+    if handler is None:
+        raise UnreadableMessage(f"no handler for messages of type {message.type[:80]!r}")
+    if not message.message_id or not account_key:
+        raise UnreadableMessage("a message needs an id and an account")
+    decide = handler.read(parsed(message.body), catalogue)
+    return Item(message.message_id, account_key, handler.parts, decide, copy=copy_of(message))
+
+
+def copy_of(message: ReceivedMessage) -> MessageCopy:
+    """What is kept of a message that fails."""
+    return MessageCopy(message.type, message.headers, message.body)
+
+
+def retry_of(message: ReceivedMessage, account_key: str, catalogue: Catalogue, attempts: int) -> Item:
+    """A parked message as an item, to be decided again from its row."""
+    item = item_of(message, account_key, catalogue)
+    return Item(item.id, item.key, item.parts, item.decide, Dedupe.PARKED, copy=item.copy, attempts=attempts)
+
+
+def parsed(body: bytes) -> Any:  # noqa: ANN401 - parsed JSON
+    """The JSON value of a body; UnreadableMessage when it is none."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise UnreadableMessage(f"not JSON at byte {error.pos}") from None
+
+
+def account_of_event(event: Mapping[str, Any]) -> str | None:
+    """Whose a Stripe event is: by the user in its metadata, else by its customer; None when it names neither."""
+    stripe_object = _mapping(_mapping(event.get("data")).get("object"))
+    details = _mapping(_mapping(stripe_object.get("parent")).get("subscription_details"))
+    for metadata in (_mapping(stripe_object.get("metadata")), _mapping(details.get("metadata"))):
+        user_id = metadata.get("userId")
+        if isinstance(user_id, str) and user_id:
+            return user_key(user_id)
+    customer = stripe_object.get("customer")
+    customer_id = customer.get("id") if isinstance(customer, dict) else customer
+    return customer_key(customer_id) if isinstance(customer_id, str) and customer_id else None
+
+
+async def resolve_accounts(connection: Connection, keys: set[str]) -> dict[str, str]:
+    """Account keys by Stripe customer, turned into their users' where these are known; the others stay."""
+    customers = [key.removeprefix(CUSTOMER_PREFIX) for key in keys if key.startswith(CUSTOMER_PREFIX)]
+    if not customers:
+        return {key: key for key in keys}
+    known = await users.keys_of_customers(connection, customers)
+    return {key: known.get(key.removeprefix(CUSTOMER_PREFIX), key) for key in keys}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - parsed JSON
+    return value if isinstance(value, dict) else {}
+
+
+def _view(view: type[View], body: Any) -> View:  # noqa: ANN401 - parsed JSON
+    """The body as that view; the error names the fields, never their values (MS-14)."""
+    try:
+        return view.model_validate(body)
+    except ValidationError as error:
+        wrong = [".".join(str(part) for part in one["loc"]) + " " + one["type"] for one in error.errors()]
+        raise UnreadableMessage("unreadable: " + ", ".join(wrong[:MAX_NAMED_FIELDS])) from None

@@ -1,0 +1,1 @@
+"""Floor 4: processes, the broker, the web, gateways, the command line."""
