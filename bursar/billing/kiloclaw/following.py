@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
+from typing import TypedDict
 
 from bursar.billing.catalogue import Catalogue, PaidPlan
 from bursar.billing.errors import UnknownStripeStatus, UnreadableMessage
-from bursar.billing.kiloclaw.rows import PaymentSource, Status, Subscription
-from bursar.billing.kiloclaw.suspension import resumed
+from bursar.billing.kiloclaw.rows import PaymentSource, ScheduledBy, Status, Subscription
 from bursar.billing.stripe_objects import StripeSubscription, SubscriptionItem
 
 STATUS_OF = MappingProxyType[str, Status](
@@ -59,13 +59,30 @@ def offer_of(subscription: StripeSubscription, catalogue: Catalogue) -> Offer:
     raise UnreadableMessage(message)
 
 
-def follow(row: Subscription, subscription: StripeSubscription, at: datetime, catalogue: Catalogue) -> Subscription:
-    """The bound row as the subscription says it is at that instant; equal to the row when nothing differs."""
+class Followed(TypedDict):
+    """The fields of a row that follow Stripe."""
+
+    plan: PaidPlan
+    status: Status
+    stripe_customer_id: str | None
+    current_period_start: datetime
+    current_period_end: datetime
+    cancel_at_period_end: bool
+    commit_ends_at: datetime | None
+    past_due_since: datetime | None
+    stripe_schedule_id: str | None
+    scheduled_plan: PaidPlan | None
+    scheduled_by: ScheduledBy | None
+    suspended_at: datetime | None
+    destruction_deadline: datetime | None
+
+
+def follow(row: Subscription, subscription: StripeSubscription, at: datetime, catalogue: Catalogue) -> Followed:
+    """What the bound row shall say, given what the subscription is at that instant."""
     status = status_of(subscription)
     offer = offer_of(subscription, catalogue)
-    ended = status == "canceled"
-    followed = replace(
-        row,
+    ended, active = status == "canceled", status == "active"
+    return Followed(
         plan=offer.plan,
         status=status,
         stripe_customer_id=subscription.customer or row.stripe_customer_id,
@@ -77,8 +94,14 @@ def follow(row: Subscription, subscription: StripeSubscription, at: datetime, ca
         stripe_schedule_id=None if ended else row.stripe_schedule_id,
         scheduled_plan=None if ended else row.scheduled_plan,
         scheduled_by=None if ended else row.scheduled_by,
+        suspended_at=None if active else row.suspended_at,
+        destruction_deadline=None if active else row.destruction_deadline,
     )
-    return resumed(followed) if status == "active" else followed
+
+
+def differs(row: Subscription, followed: Followed) -> bool:
+    """Whether following would change the row."""
+    return any(getattr(row, name) != value for name, value in followed.items())
 
 
 def bound(row: Subscription, subscription: StripeSubscription) -> Subscription:

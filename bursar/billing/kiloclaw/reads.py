@@ -71,7 +71,8 @@ def _follow_choice(
     if row is None:
         return Decision.nothing(account, "unknown_user")
     newest = max(read_at, row.last_stripe_event_at or read_at)
-    followed = replace(follow(row, choice, read_at, catalogue), last_stripe_event_at=newest, last_read_at=newest)
+    says = follow(row, choice, read_at, catalogue)
+    followed = replace(row, **says, last_stripe_event_at=newest, last_read_at=newest)
     return apply(account, before or row, followed, f"read from Stripe: {choice.id} is {choice.status}")
 
 

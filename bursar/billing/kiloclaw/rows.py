@@ -12,6 +12,7 @@ from bursar.billing.catalogue import PaidPlan, Plan
 
 Status = Literal["trialing", "active", "past_due", "canceled", "unpaid"]
 PaymentSource = Literal["stripe", "credits"]
+ScheduledBy = Literal["auto", "user"]
 DesiredState = Literal["running", "stopped", "destroyed"]
 
 
@@ -36,7 +37,7 @@ class Subscription:
     cancel_at_period_end: bool = False
     commit_ends_at: datetime | None = None
     scheduled_plan: PaidPlan | None = None
-    scheduled_by: Literal["auto", "user"] | None = None
+    scheduled_by: ScheduledBy | None = None
     credit_renewal_at: datetime | None = None
     settled_at: datetime | None = None
     past_due_since: datetime | None = None
@@ -138,11 +139,11 @@ def hosting_of(account: Account) -> Hosting:
 
 
 def with_row(account: Account, row: Subscription) -> Account:
-    """The account with that subscription row, its version moved when anything in it changed."""
+    """The account with that changed row, its version one on from the known one's."""
     hosting = hosting_of(account)
-    if row == hosting.subscription:
-        return account
-    return account.having(replace(hosting, subscription=replace(row, version=row.version + 1)))
+    version = (hosting.subscription.version if hosting.subscription else 0) + 1
+    counted = row if row.version == version else replace(row, version=version)
+    return account.having(replace(hosting, subscription=counted))
 
 
 def with_instance(account: Account, instance: Instance | None) -> Account:

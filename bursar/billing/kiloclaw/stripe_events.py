@@ -7,8 +7,8 @@ from uuid import NAMESPACE_URL, uuid5
 from bursar.billing.account import Account, user_id_of
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
-from bursar.billing.kiloclaw.following import NEVER_BEGUN, bound, follow, offer_of, status_of
-from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.following import NEVER_BEGUN, bound, differs, follow, offer_of, status_of
+from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Status, Subscription, hosting_of, with_row
 from bursar.billing.kiloclaw.suspension import start_again
 from bursar.billing.steps import Step, StepKind
 from bursar.billing.stripe_objects import InvoiceEvent, StripeSubscription, SubscriptionEvent
@@ -106,36 +106,38 @@ def _take_over(
     row = taken_over(account, subscription, cause)
     if row is None:
         return Decision.nothing(account, "unknown_user")
-    followed = replace(follow(row, subscription, at, catalogue), last_stripe_event_at=at)
+    followed = replace(row, **follow(row, subscription, at, catalogue), last_stripe_event_at=at)
     decision = apply(account, before or row, followed, f"subscription {subscription.id} created")
     return _noting_price(decision, subscription, catalogue)
 
 
 def _event_of_bound(account: Account, row: Subscription, event: SubscriptionEvent, catalogue: Catalogue) -> Decision:
     followed = follow(row, event.subscription, event.created, catalogue)
-    if followed == row:
+    if not differs(row, followed):
         return _agreed(account, row, event.created)
     last = row.last_stripe_event_at
     if last and event.created < last:
         uncertain = row.last_read_at == last and event.created > last - CLOCK_SKEW
         return reading(account, "read_again") if uncertain else Decision.nothing(account, "older")
-    if event.created == last or _cannot_follow(row, followed):
+    if event.created == last or _cannot_follow(row, followed["status"]):
         return reading(account, "read_again")
-    decision = apply(account, row, replace(followed, last_stripe_event_at=event.created), event.type)
+    changed = replace(row, **followed, last_stripe_event_at=event.created, version=row.version + 1)
+    decision = apply(account, row, changed, event.type)
     return _noting_price(decision, event.subscription, catalogue)
 
 
 def _agreed(account: Account, row: Subscription, at: datetime) -> Decision:
-    """Nothing differs: only the instant of the last event moves on."""
-    newest = max(at, row.last_stripe_event_at or at)
-    return Decision(with_row(account, replace(row, last_stripe_event_at=newest)), reason="seen", counts={"agreed": 1})
+    """Nothing differs: at most the instant of the last event moves on."""
+    if row.last_stripe_event_at and at <= row.last_stripe_event_at:
+        return Decision.nothing(account, "agreed")
+    return Decision(with_row(account, replace(row, last_stripe_event_at=at)), reason="agreed", counts={"agreed": 1})
 
 
-def _cannot_follow(row: Subscription, followed: Subscription) -> bool:
+def _cannot_follow(row: Subscription, status: Status) -> bool:
     """An end is looked up first, since another subscription may live (KC-37); an ended row does not come back by an
     event.
     """
-    return (row.status == "canceled") != (followed.status == "canceled")
+    return (row.status == "canceled") != (status == "canceled")
 
 
 def _early(

@@ -28,11 +28,6 @@ def suspend(
     return replace(sent, reason=reason, counts={**sent.counts, "changed": 1})
 
 
-def resumed(row: Subscription) -> Subscription:
-    """The row without its suspension and deadline (KC-90): the cycle mails may come again in a later one."""
-    return replace(row, suspended_at=None, destruction_deadline=None)
-
-
 def start_again(account: Account) -> Account:
     """Want the row's instance running again; with no live one the user provisions anew (KC-90)."""
     instance = hosting_of(account).row_instance
