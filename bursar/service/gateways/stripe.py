@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Self, TypeVar
 
-import httpx
 import stripe
 from pydantic import ValidationError
 
@@ -28,7 +27,7 @@ class StripeGateway:
 
     def __init__(self, secret_key: str, *, api_base: str, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         _quieten_sdk()
-        self._http = stripe.HTTPXClient(timeout=httpx.Timeout(timeout_seconds))
+        self._http = stripe.HTTPXClient(timeout=timeout_seconds)
         self._client = stripe.StripeClient(
             secret_key,
             stripe_version=API_VERSION,

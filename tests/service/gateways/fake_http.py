@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 
@@ -19,6 +19,7 @@ class Reply:
     body: bytes = b"{}"
     headers: dict[str, str] = field(default_factory=dict)
     hangs: bool = False
+    drips: bool = False  # one byte of the body every 20 ms
 
 
 class FakeHttp:
@@ -30,10 +31,11 @@ class FakeHttp:
         self.connections = 0
         self.url = ""
         self._closing = asyncio.Event()
+        self._sessions: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["FakeHttp"]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield self
@@ -41,22 +43,36 @@ class FakeHttp:
             self._closing.set()
             server.close()
             await server.wait_closed()
+            for session in self._sessions:
+                session.cancel()
+            await asyncio.gather(*self._sessions, return_exceptions=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._sessions.add(asyncio.create_task(self._serve(reader, writer)))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
         try:
             while request := await _read(reader):
                 self.requests.append(request)
                 reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-                if reply.hangs:
-                    await self._closing.wait()
-                    return
-                writer.write(_bytes(reply))
-                await writer.drain()
+                await self._answer(reply, writer)
         except ConnectionError:
             pass  # the client has read enough
         finally:
             writer.close()
+
+    async def _answer(self, reply: Reply, writer: asyncio.StreamWriter) -> None:
+        if reply.hangs:
+            await self._closing.wait()
+        whole = _bytes(reply)
+        at_once = len(whole) - len(reply.body) if reply.drips else len(whole)
+        writer.write(whole[:at_once])
+        for byte in whole[at_once:]:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closing.wait(), 0.02)
+            writer.write(bytes([byte]))
+        await writer.drain()
 
 
 async def _read(reader: asyncio.StreamReader) -> Request | None:

@@ -118,8 +118,9 @@ async def test_a_redirect_is_not_followed(client: httpx.AsyncClient) -> None:
     assert len(server.requests) == 1
 
 
-async def test_a_server_that_does_not_answer_is_tried_again(client: httpx.AsyncClient) -> None:
-    async with FakeHttp(Reply(hangs=True)).running() as server:
+@pytest.mark.parametrize("reply", [Reply(hangs=True), Reply(body=b" " * 50, drips=True)])
+async def test_a_server_that_does_not_answer_in_time_is_tried_again(client: httpx.AsyncClient, reply: Reply) -> None:
+    async with FakeHttp(reply).running() as server:
         gateway = InstancesGateway(server.url, SECRET, client=client, total_seconds=0.05)
         result = await gateway.bring_about("ins-1", "stopped", 7, "key")
     assert result == CallResult(RETRY, error="TimeoutError")

@@ -156,6 +156,10 @@ async def test_no_answer_in_time_is_retryable() -> None:
     assert isinstance(await failure(Reply(hangs=True), timeout_seconds=0.05), Retryable)
 
 
+async def test_an_answer_that_drips_is_bounded_as_a_whole() -> None:
+    assert isinstance(await failure(Reply(body=b" " * 50, drips=True), timeout_seconds=0.1), Retryable)
+
+
 async def test_a_stripe_that_is_down_is_retryable() -> None:
     async with FakeHttp(page()).running() as server:
         pass
