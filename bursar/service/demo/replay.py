@@ -101,7 +101,9 @@ class _Courier:
     async def _deliver(self, event_id: str, payload: bytes) -> None:
         retrying = AsyncRetrying(
             stop=stop_after_delay(self.give_up_after_seconds),
-            wait=wait_exponential_jitter(FIRST_BACKOFF_SECONDS, MAX_BACKOFF_SECONDS),
+            wait=wait_exponential_jitter(
+                multiplier=FIRST_BACKOFF_SECONDS, max=MAX_BACKOFF_SECONDS, jitter=FIRST_BACKOFF_SECONDS
+            ),
             retry=retry_if_exception_type((httpx.TransportError, _NotTakenError)),
             before_sleep=self._count_retry,
         )

@@ -62,7 +62,7 @@ def instance_faults(expected: Mapping[str, RowView], instances: Mapping[str, Map
     """Instances that were not brought where they belong. A repeated call is no fault: it carries its generation."""
     faults = []
     for user, row in sorted(expected.items()):
-        done = instances[instance_of(user)]["done"]
+        done = instances.get(instance_of(user), {}).get("done", ())
         if list(dict.fromkeys(done)) != list(expected_operations(row)):
             faults.append(f"{user}: the instance saw {', '.join(done) or 'nothing'}")
     return faults
