@@ -132,7 +132,7 @@ def enforce(account: Account, facts: Circumstances, only: Collection[str] = tupl
         decided = rule(whole.account, row, facts) if name in only and row else None
         if decided:
             whole = _then(whole, decided)
-    return whole if whole.counts else Decision.nothing(account, "stale")
+    return whole if whole.counts or whole.account is not account else Decision.nothing(account, "stale")
 
 
 def _then(first: Decision, second: Decision) -> Decision:

@@ -59,7 +59,13 @@ def subscriptions_read(account: Account, read: SubscriptionsRead, catalogue: Cat
     account = account.having(forget_early(hosting, settled))
     if choice is None:
         return Decision(account, counts={"read_nothing_to_follow": 1})
-    return _follow_choice(account, choice, read.read_at, catalogue, cause)
+    return _follow_choice(account, choice, _as_new_as(hosting, choice, read.read_at), catalogue, cause)
+
+
+def _as_new_as(hosting: Hosting, choice: StripeSubscription, read_at: datetime) -> datetime:
+    """A read knows what every event told that came before it was asked, whatever the two clocks say."""
+    told = (early.occurred_at for early in hosting.early_events if early.stripe_subscription_id == choice.id)
+    return max((read_at, *told))
 
 
 def _follow_choice(
