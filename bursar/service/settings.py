@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
@@ -13,6 +13,9 @@ from bursar.billing.errors import BursarError
 
 CHECKOUT = Path(__file__).parents[2]
 LATER_EMAIL_PROVIDERS = frozenset({"mailgun", "customerio"})
+
+
+AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 
 
 class SettingsError(BursarError):
@@ -60,17 +63,29 @@ HttpAddress = Annotated[str, AfterValidator(_http_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
-class Settings(BaseSettings):
-    """One field per variable, named like it in lower case. An empty value counts as missing."""
+class DatabaseSettings(BaseSettings):
+    """What a command needs that only asks the database."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
     database_url: Annotated[str, AfterValidator(_postgres_address)] = Field(
         repr=False, description="PostgreSQL, 15 or later: `postgresql://user:password@host:port/database`."
     )
+
+
+class BrokerSettings(DatabaseSettings):
+    """What a command needs that publishes, too."""
+
     amqp_url: Annotated[str, AfterValidator(_amqp_address)] = Field(
         repr=False, description="RabbitMQ, 3.10 or later: `amqp://user:password@host:port/vhost`."
     )
+    bursar_partitions: int = Field(
+        32, ge=1, le=256, description="Into how many partitions accounts are spread; fixed once the database is in use."
+    )
+
+
+class Settings(BrokerSettings):
+    """One field per variable, named like it in lower case. An empty value counts as missing."""
 
     stripe_secret_key: Annotated[SecretStr, AfterValidator(_stripe_key)] = Field(
         description="Stripe's secret or restricted key."
@@ -111,9 +126,6 @@ class Settings(BaseSettings):
     bursar_health_port: Port = Field(
         8081, description="Port of the health pages of worker and scheduler; 0 takes a free one."
     )
-    bursar_partitions: int = Field(
-        32, ge=1, le=256, description="Into how many partitions accounts are spread; fixed once the database is in use."
-    )
     bursar_catalogue: Path = Field(
         CHECKOUT / "deploy" / "catalogue.toml", description="The catalogue: the numbers of the business."
     )
@@ -138,6 +150,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _a_price_has_one_plan(self) -> Self:
+        if set(self.stripe_kiloclaw_standard_price_id) & set(self.stripe_kiloclaw_commit_price_id):
+            raise ValueError("STRIPE_KILOCLAW_STANDARD_PRICE_ID and STRIPE_KILOCLAW_COMMIT_PRICE_ID share a price id")
+        return self
+
+    @model_validator(mode="after")
     def _smtp_is_whole(self) -> Self:
         if self.email_provider == "smtp":
             for name in ("smtp_host", "email_from"):
@@ -154,10 +172,10 @@ class Settings(BaseSettings):
         )
 
 
-def load_settings() -> Settings:
+def load_settings(kind: type[AnySettings]) -> AnySettings:
     """The settings from the environment. Raises `SettingsError`, which names every wrong variable and no value."""
     try:
-        return Settings()
+        return kind()
     except ValidationError as errors:
         faults = dict.fromkeys(_fault(one) for one in errors.errors(include_input=False, include_url=False))
         raise SettingsError("; ".join(faults) + ".") from None

@@ -1,0 +1,1 @@
+"""The composition roots: what a process builds, in which order, and how it ends."""
