@@ -8,6 +8,7 @@ from typing import Any
 from asyncpg import Record
 
 from bursar.billing.account import partition_of, user_id_of
+from bursar.billing.errors import Refused
 from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Instance, MailKey, Subscription
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
@@ -130,7 +131,7 @@ async def _save_instances(connection: Connection, changes: list[Change[Hosting]]
     ]
     if not rows:
         return
-    await connection.execute(
+    status = await connection.execute(
         """
         INSERT INTO kiloclaw_instances AS known (
             id, account_key, created_at, desired_state, generation, done_generation, destroying_since, destroyed_at,
@@ -151,6 +152,8 @@ async def _save_instances(connection: Connection, changes: list[Change[Hosting]]
         dumps(rows),
         context.real_now,
     )
+    if int(status.rpartition(" ")[2]) < len(rows):
+        raise Refused("instance_of_another", "That instance belongs to another account.", status=409)
 
 
 async def _save_mails(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:

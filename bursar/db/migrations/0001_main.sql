@@ -61,6 +61,8 @@ CREATE TABLE steps (
     attempts integer NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     due_at timestamptz NOT NULL,
     lease uuid,
+    -- set just before a call that must not be made twice: a claim that finds it set cannot know how that call ended
+    calling boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL,
     settled_at timestamptz,
     error text,
@@ -75,16 +77,24 @@ CREATE TABLE ticks (
     sweep text NOT NULL,
     due_at timestamptz NOT NULL,
     created_at timestamptz NOT NULL,
+    -- once the messages to the partitions are published, and how many
+    expanded_at timestamptz,
+    partitions integer,
     UNIQUE (sweep, due_at)
 );
+CREATE INDEX ticks_unexpanded ON ticks (created_at) WHERE expanded_at IS NULL;
+CREATE INDEX ticks_by_age ON ticks (created_at);
 
--- One row per tick and partition. `plan` lists the sweeps to run in order; `stage` is the one under way, `cursor` how far it came.
+-- One row per tick and partition. `stage` numbers the sweeps of the tick in their order; `cursor` is how far that one came.
+-- `cutoff` is the business time at which the partition began, `began_at` the real one.
 CREATE TABLE tick_partitions (
     tick_id bigint NOT NULL REFERENCES ticks (id) ON DELETE CASCADE,
     partition integer NOT NULL,
     stage integer NOT NULL DEFAULT 0,
     cursor jsonb,
     counts jsonb NOT NULL DEFAULT '{}',
+    cutoff timestamptz NOT NULL,
+    began_at timestamptz NOT NULL,
     state text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'done', 'superseded')),
     finished_at timestamptz,
     PRIMARY KEY (tick_id, partition)
@@ -152,6 +162,7 @@ CREATE TABLE kiloclaw_earlybird_purchases (
 CREATE TABLE kiloclaw_instances (
     id text PRIMARY KEY,
     account_key text NOT NULL REFERENCES accounts (key),
+    partition integer NOT NULL,
     created_at timestamptz NOT NULL,
     desired_state text NOT NULL CHECK (desired_state IN ('running', 'stopped', 'destroyed')),
     generation bigint NOT NULL CHECK (generation >= 1),
@@ -163,8 +174,10 @@ CREATE TABLE kiloclaw_instances (
     due_at timestamptz NOT NULL,
     attempts integer NOT NULL DEFAULT 0,
     lease uuid,
+    leased_until timestamptz,
     error text,
     CHECK (done_generation <= generation),
+    CHECK ((lease IS NULL) = (leased_until IS NULL)),
     CHECK (destroying_since IS NULL OR desired_state = 'destroyed'),
     CHECK (destroyed_at IS NULL OR desired_state = 'destroyed')
 );
@@ -174,6 +187,8 @@ CREATE UNIQUE INDEX kiloclaw_instances_one_live ON kiloclaw_instances (account_k
 CREATE INDEX kiloclaw_instances_of_account ON kiloclaw_instances (account_key);
 CREATE INDEX kiloclaw_instances_due ON kiloclaw_instances (due_at)
     WHERE generation > done_generation AND destroyed_at IS NULL;
+CREATE INDEX kiloclaw_instances_stopped ON kiloclaw_instances (partition, account_key)
+    WHERE desired_state = 'stopped' AND destroyed_at IS NULL AND destroying_since IS NULL;
 
 CREATE TABLE kiloclaw_subscriptions (
     id uuid PRIMARY KEY,
@@ -208,7 +223,8 @@ CREATE TABLE kiloclaw_subscriptions (
     CONSTRAINT trialing_is_a_trial CHECK (status <> 'trialing' OR plan = 'trial'),
     CONSTRAINT trial_is_trialing_or_canceled CHECK (plan <> 'trial' OR status IN ('trialing', 'canceled')),
     CONSTRAINT trial_has_both_instants
-        CHECK (plan <> 'trial' OR (trial_started_at IS NOT NULL AND trial_ends_at > trial_started_at)),
+        CHECK (plan <> 'trial' OR (trial_started_at IS NOT NULL AND trial_ends_at IS NOT NULL)),
+    CONSTRAINT trial_ends_after_it_starts CHECK (trial_ends_at > trial_started_at),
     CONSTRAINT direct_has_a_stripe_id CHECK (payment_source <> 'stripe' OR stripe_subscription_id IS NOT NULL),
     CONSTRAINT pure_credit_has_a_renewal CHECK (
         payment_source <> 'credits' OR stripe_subscription_id IS NOT NULL OR credit_renewal_at IS NOT NULL),
