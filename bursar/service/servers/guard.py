@@ -26,7 +26,7 @@ def main() -> int:
     lock = os.open(options.lock, os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     server = start(options, lock)
-    options.pid_file.write_text(str(server.pid))
+    options.pid_file.write_text(f"{os.getpid()} {server.pid}")
     threading.Thread(target=stop_at_end_of_input, args=(server, options), daemon=True).start()
     return abs(server.wait())
 

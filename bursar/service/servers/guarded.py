@@ -15,8 +15,8 @@ from bursar.service.servers.errors import ServersUnavailable
 from bursar.service.servers.instance import Instance, try_lock
 
 POLL_SECONDS = 0.02
-EVICT_KINDLY_SECONDS = 5.0  # the guard of a killed caller stops its server by itself within this
-EVICT_SECONDS = 20.0
+EVICT_KINDLY_SECONDS = 15.0  # the guard of a killed caller stops its server by itself within this
+EVICT_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,9 +91,10 @@ class GuardedProcess:
 
 
 def evict(lock: Path, pid_file: Path) -> None:
-    """Waits until no process of an earlier server holds the lock, and kills what is left after a while.
+    """Waits until no process of an earlier server holds the lock.
 
-    The process id is safe to use while the lock is held: its holder is that server or a child in its process group.
+    A server whose guard is gone, or takes too long, is killed. Its process id is safe to use while the lock is held:
+    the holder is that server or a child of it.
     """
     started = time.monotonic()
     with lock.open("a") as file:
@@ -101,14 +102,25 @@ def evict(lock: Path, pid_file: Path) -> None:
             waited_seconds = time.monotonic() - started
             if waited_seconds > EVICT_SECONDS:
                 raise ServersUnavailable(f"An earlier server still holds {lock}; end it and try again.")
-            if waited_seconds > EVICT_KINDLY_SECONDS:
+            if waited_seconds > EVICT_KINDLY_SECONDS or not _guard_is_there(pid_file):
                 _kill_group(pid_file)
             time.sleep(POLL_SECONDS)
 
 
+def _guard_is_there(pid_file: Path) -> bool:
+    """True while the guard runs, or has not yet written its id."""
+    try:
+        os.kill(int(pid_file.read_text().split()[0]), 0)
+    except ProcessLookupError:
+        return False
+    except (FileNotFoundError, PermissionError, IndexError, ValueError):
+        return True
+    return True
+
+
 def _kill_group(pid_file: Path) -> None:
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
-        os.killpg(int(pid_file.read_text()), signal.SIGKILL)
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError, IndexError, ValueError):
+        os.killpg(int(pid_file.read_text().split()[1]), signal.SIGKILL)
 
 
 def wait_until_ready(process: GuardedProcess, ready: Callable[[], bool], limit_seconds: float) -> bool:

@@ -56,13 +56,19 @@ def write_private(path: Path, text: str) -> None:
 
 @contextmanager
 def locked_instance(
-    root: Path, name: str, *, durable: bool, owner: Owner | None, progress: Callable[[str], None]
+    root: Path,
+    name: str,
+    *,
+    durable: bool,
+    owner: Owner | None,
+    progress: Callable[[str], None],
+    system_state: Path = SYSTEM_STATE,
 ) -> Iterator[Instance]:
     """Takes the folder `root/name`; for instances that are not durable, the next free of `name-2` … `name-8`.
 
     The lock is held by an open file, so the kernel frees it however this process ends.
     """
-    place = _usable_root(root, owner, progress)
+    place = _usable_root(root, owner, system_state, progress)
     for number in range(1, (1 if durable else MAX_INSTANCES_PER_NAME) + 1):
         folder = place / (name if number == 1 else f"{name}-{number}")
         folder.mkdir(mode=0o755, exist_ok=True)
@@ -86,14 +92,14 @@ def empty(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _usable_root(root: Path, owner: Owner | None, progress: Callable[[str], None]) -> Path:
+def _usable_root(root: Path, owner: Owner | None, system_state: Path, progress: Callable[[str], None]) -> Path:
     """`root`, unless the servers' user cannot get there (a checkout under a 0700 home): then a system folder."""
     root = root.resolve()
     root.mkdir(parents=True, exist_ok=True)
     if owner is None or _can_enter(root, owner):
         return root
     checkout = hashlib.sha256(str(root).encode()).hexdigest()[:12]
-    elsewhere = SYSTEM_STATE / checkout
+    elsewhere = system_state / checkout
     elsewhere.mkdir(mode=0o755, parents=True, exist_ok=True)
     progress(f"The servers' user cannot enter {root}; their files are in {elsewhere}")
     return elsewhere

@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 from bursar.service.servers.origins import Facts
 
 DOCKER_ANSWER_SECONDS = 3
+DOCKER_HOST = "unix:///var/run/docker.sock"
 POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
 RABBITMQ_FOLDERS = ("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin", "/opt/homebrew/opt/rabbitmq/sbin")
 
@@ -27,27 +29,28 @@ def observe(environment: Mapping[str, str]) -> Facts:
     return Facts(
         database_url=bool(environment.get("DATABASE_URL")),
         amqp_url=bool(environment.get("AMQP_URL")),
-        docker=not names_both and docker_answers(),
+        docker=not names_both and docker_answers(environment.get("DOCKER_HOST") or DOCKER_HOST),
         postgres=find_postgres() is not None,
         rabbitmq=find_rabbitmq() is not None,
         apt=os.geteuid() == 0 and shutil.which("apt-get") is not None,
     )
 
 
-def docker_answers() -> bool:
-    import docker  # noqa: PLC0415 - slow to import, and most machines with servers never need it
-    from docker.errors import DockerException  # noqa: PLC0415
+def docker_answers(host: str) -> bool:
+    """Whether a Docker engine of this machine answers at `unix://…`.
 
-    try:
-        client = docker.from_env(timeout=DOCKER_ANSWER_SECONDS)
-    except DockerException:
+    A remote one does not count: the ports of its containers would not be on our loopback address.
+    """
+    if not host.startswith("unix://"):
         return False
     try:
-        return bool(client.ping())
-    except (DockerException, OSError):
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(DOCKER_ANSWER_SECONDS)
+            connection.connect(host.removeprefix("unix://"))
+            connection.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+            return b" 200 " in connection.recv(64)
+    except OSError:
         return False
-    finally:
-        client.close()
 
 
 def find_postgres() -> Path | None:
