@@ -18,25 +18,26 @@ def trial_eligible(hosting: Hosting) -> bool:
 
 
 def start_trial(account: Account, catalogue: Catalogue, now: datetime, cause: str) -> Decision:
-    """Create the trial: trialing, ending after the catalogue's days (KC-10)."""
+    """Create the trial: trialing, ending after the catalogue's days (KC-10); the same cause finds its own one again."""
     hosting = hosting_of(account)
+    user_id = user_id_of(account.key) or account.key
+    row_id = uuid5(NAMESPACE_URL, f"kiloclaw-subscription:{user_id}:{cause}")
+    if hosting.subscription is not None and hosting.subscription.id == row_id:
+        return Decision(account, result=_trial_result(hosting.subscription))
     if hosting.subscription is not None:
         raise Refused("already_subscribed", "You already have a subscription.")
     if not trial_eligible(hosting):
         raise Refused("trial_not_eligible", "The free trial was used already.", status=403)
-    user_id = user_id_of(account.key) or account.key
-    ends_at = now + timedelta(days=catalogue.kiloclaw.trial.days)
     row = Subscription(
-        id=uuid5(NAMESPACE_URL, f"kiloclaw-subscription:{user_id}:{cause}"),
+        id=row_id,
         user_id=user_id,
         plan="trial",
         status="trialing",
         trial_started_at=now,
-        trial_ends_at=ends_at,
+        trial_ends_at=now + timedelta(days=catalogue.kiloclaw.trial.days),
         created_at=now,
     )
-    result = {"plan": "trial", "status": "trialing", "trial_ends_at": ends_at.isoformat()}
-    return Decision(with_row(account, row), reason="trial started", result=result)
+    return Decision(with_row(account, row), reason="trial started", result=_trial_result(row))
 
 
 def provision(account: Account, instance_id: str, catalogue: Catalogue, now: datetime, cause: str) -> Decision:
@@ -83,6 +84,11 @@ def record_earlybird(account: Account, payment_id: str) -> Decision:
         raise Refused("already_purchased", "Earlybird access was bought already.")
     recorded = account.having(replace(hosting, earlybird_payment_id=payment_id))
     return Decision(recorded, reason="earlybird bought", result={"payment_id": payment_id})
+
+
+def _trial_result(row: Subscription) -> dict[str, str | None]:
+    ends_at = row.trial_ends_at.isoformat() if row.trial_ends_at else None
+    return {"plan": row.plan, "status": row.status, "trial_ends_at": ends_at}
 
 
 def _pointing_to(account: Account, instance_id: str) -> Account:

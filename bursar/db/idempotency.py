@@ -1,0 +1,84 @@
+"""Answers kept for `Idempotency-Key`: the first one is given again for 30 days. All instants are real time."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from bursar.db.connections import Connection
+
+KEEP = timedelta(days=30)
+# A claim without an answer for so long is of a process that died; the inbox keeps its effect from coming twice.
+ABANDONED_AFTER = timedelta(seconds=60)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A request under its key: `scope` is the account and the route."""
+
+    scope: str
+    key: str
+    request_hash: bytes
+    claimed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a key that was used before; `status` is None while its request is in flight."""
+
+    request_hash: bytes
+    status: int | None
+    answer: Any
+
+
+async def claim(connection: Connection, wanted: Claim) -> Known | None:
+    """Claim the key; None when it is ours, else what is known of the request that has it."""
+    ours = await connection.fetchval(
+        """
+        INSERT INTO idempotency AS known (scope, key, request_hash, created_at) VALUES ($1, $2, $3, $4)
+        ON CONFLICT (scope, key) DO UPDATE SET
+            request_hash = excluded.request_hash, status = NULL, answer = NULL, created_at = excluded.created_at
+        WHERE known.created_at < $6
+            OR (known.status IS NULL AND known.created_at < $5 AND known.request_hash = excluded.request_hash)
+        RETURNING true
+        """,
+        wanted.scope,
+        wanted.key,
+        wanted.request_hash,
+        wanted.claimed_at,
+        wanted.claimed_at - ABANDONED_AFTER,
+        wanted.claimed_at - KEEP,
+    )
+    return None if ours else await _known(connection, wanted)
+
+
+async def keep_answer(connection: Connection, ours: Claim, status: int, answer: Any) -> None:  # noqa: ANN401 - any JSON
+    """Keep the answer of a request that we claimed."""
+    await connection.execute(
+        """
+        UPDATE idempotency SET status = $4, answer = $5
+        WHERE scope = $1 AND key = $2 AND created_at = $3 AND status IS NULL
+        """,
+        ours.scope,
+        ours.key,
+        ours.claimed_at,
+        status,
+        answer,
+    )
+
+
+async def release(connection: Connection, ours: Claim) -> None:
+    """Give the key back: the request came to no answer that may be kept."""
+    await connection.execute(
+        "DELETE FROM idempotency WHERE scope = $1 AND key = $2 AND created_at = $3 AND status IS NULL",
+        ours.scope,
+        ours.key,
+        ours.claimed_at,
+    )
+
+
+async def _known(connection: Connection, wanted: Claim) -> Known:
+    row = await connection.fetchrow(
+        "SELECT request_hash, status, answer FROM idempotency WHERE scope = $1 AND key = $2", wanted.scope, wanted.key
+    )
+    # Released between the two statements: as good as in flight, the caller tries again.
+    return Known(row["request_hash"], row["status"], row["answer"]) if row else Known(wanted.request_hash, None, None)

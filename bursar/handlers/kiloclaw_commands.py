@@ -1,0 +1,41 @@
+"""The product's commands on hosted instances (KC-10…KC-12), as items for `decide_batch`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from bursar.billing.account import Account, user_key
+from bursar.billing.catalogue import Catalogue
+from bursar.billing.decision import Decision
+from bursar.billing.kiloclaw.rows import Hosting
+from bursar.billing.kiloclaw.trial import provision, record_destroyed_by_user, record_earlybird, start_trial
+from bursar.db.items import Item, Situation
+
+PARTS = frozenset[type[Any]]({Hosting})
+
+
+def trial_item(command_id: str, user_id: str, catalogue: Catalogue) -> Item:
+    """Start the trial (KC-10)."""
+    return _item(command_id, user_id, lambda account, facts: start_trial(account, catalogue, facts.now, command_id))
+
+
+def provision_item(command_id: str, user_id: str, instance_id: str, catalogue: Catalogue) -> Item:
+    """Allow an instance (KC-12)."""
+
+    def decide(account: Account, facts: Situation) -> Decision:
+        return provision(account, instance_id, catalogue, facts.now, command_id)
+
+    return _item(command_id, user_id, decide)
+
+
+def destroyed_item(command_id: str, user_id: str, instance_id: str) -> Item:
+    """Record that the user destroyed an instance (KC-12)."""
+    return _item(command_id, user_id, lambda account, facts: record_destroyed_by_user(account, instance_id, facts.now))
+
+
+def earlybird_item(command_id: str, user_id: str, payment_id: str) -> Item:
+    """Record the one-time purchase."""
+    return _item(command_id, user_id, lambda account, _: record_earlybird(account, payment_id))
+
+
+def _item(command_id: str, user_id: str, decide: Callable[[Account, Situation], Decision]) -> Item:
+    return Item(command_id, user_key(user_id), PARTS, decide, actor="api")

@@ -1,0 +1,40 @@
+"""A command takes the same path as a message: one item, decided under the account's lock."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+import asyncpg
+
+from bursar.db.items import Dedupe, Item, OutcomeState
+from bursar.service.deciding import Decider
+from bursar.service.web.problems import refused
+
+# What the database refused, by the constraint that did.
+_TAKEN = MappingProxyType(
+    {
+        "users_stripe_customer_id_key": ("stripe_customer_taken", "This Stripe customer belongs to another user."),
+        "kiloclaw_earlybird_purchases_payment_id_key": ("payment_taken", "This payment belongs to another user."),
+    }
+)
+
+
+async def decided(decider: Decider, item: Item) -> Mapping[str, Any]:
+    """Decide a command and return its answer; raises what the decision raised, or `DatabaseUnavailable`.
+
+    A command that was decided before, but whose answer was lost, is decided again on the state as it is now: the
+    decisions of commands find their own effect and add nothing to it.
+    """
+    [outcome] = await decider.decide([item])
+    if outcome.state is OutcomeState.DUPLICATE:
+        [outcome] = await decider.decide([replace(item, dedupe=Dedupe.STATE)])
+    if outcome.error:
+        raise _translated(outcome.error)
+    return (outcome.decision.result if outcome.decision else None) or {}
+
+
+def _translated(error: Exception) -> Exception:
+    if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name in _TAKEN:
+        return refused(*_TAKEN[error.constraint_name])
+    return error

@@ -1,0 +1,71 @@
+"""What the web app is made of: passed in once, found again through the request."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Protocol
+
+from fastapi import Depends, Request
+
+from bursar.billing.catalogue import Catalogue
+from bursar.db.connections import Connection, Pool
+from bursar.handlers.messages import ReceivedMessage
+from bursar.service.deciding import ACQUIRE_TIMEOUT_SECONDS, UNAVAILABLE, DatabaseUnavailable, Decider
+from bursar.service.observability.metrics import Metrics
+from bursar.service.settings import Settings
+from bursar.service.web.health import Readiness
+
+PUBLISH_TIMEOUT_SECONDS = 5.0
+
+
+class Publisher(Protocol):
+    """Publishes durably: returns once the broker has confirmed and routed, else raises `Retryable`."""
+
+    async def publish(self, message: ReceivedMessage) -> None:
+        """Send a message to the partition of its account."""
+        ...
+
+    async def publish_tick(self, sweep: str, due_at: datetime, traceparent: str | None = None) -> None:
+        """Send a tick to `bursar.ticks`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WebDependencies:
+    """Everything a request may need. `asyncapi` is the document of the messages."""
+
+    settings: Settings
+    decider: Decider
+    publisher: Publisher
+    metrics: Metrics
+    catalogue: Catalogue
+    readiness: Readiness
+    asyncapi: Mapping[str, Any] = field(default_factory=dict)
+    publish_timeout_seconds: float = PUBLISH_TIMEOUT_SECONDS
+
+
+def web_of(request: Request) -> WebDependencies:
+    """The dependencies of the app that serves the request."""
+    web: WebDependencies = request.app.state.web
+    return web
+
+
+Web = Annotated[WebDependencies, Depends(web_of)]
+
+
+@asynccontextmanager
+async def connected(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection for reads; DatabaseUnavailable when Postgres cannot be reached."""
+    try:
+        async with pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS) as connection:
+            yield connection
+    except UNAVAILABLE as error:
+        raise DatabaseUnavailable(f"the database does not answer ({type(error).__name__})") from error
+
+
+@asynccontextmanager
+async def snapshot(pool: Pool) -> AsyncIterator[Connection]:
+    """A connection whose reads all see the same instant."""
+    async with connected(pool) as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+        yield connection

@@ -1,0 +1,69 @@
+"""`/v1/users/{user}`: the profile, and the history of the user's rows."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import Field, StringConstraints, field_validator
+
+from bursar.billing.account import user_key
+from bursar.db.history import page_of_history
+from bursar.handlers.users import adopt_remembered, is_remembered, profile_item
+from bursar.service.web.commands import decided
+from bursar.service.web.dependencies import Web, WebDependencies, connected
+from bursar.service.web.fields import Command, Cursor, Limit, UserId
+from bursar.service.web.problems import documented
+from bursar.service.web.routes import COMMON_CODES, ApiRoute, CommandId, documented_bearer
+
+Email = Annotated[str, StringConstraints(pattern=r"^[^@\s\x00-\x1f]+@[^@\s\x00-\x1f]+$", max_length=254)]
+Name = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=200)]
+CustomerId = Annotated[str, StringConstraints(pattern=r"^cus_[A-Za-z0-9_]{1,200}$")]
+
+router = APIRouter(prefix="/v1/users/{user}", tags=["users"], route_class=ApiRoute, dependencies=[documented_bearer])
+
+
+class UserChange(Command):
+    """What changed of a user; a field that is not there keeps its value, null empties it."""
+
+    email: Email | None = None
+    name: Name | None = None
+    stripe_customer_id: CustomerId | None = None
+    auto_top_up: bool = Field(default=False, description="Whether credits are topped up automatically.")
+
+    @field_validator("stripe_customer_id")
+    @classmethod
+    def _customer_stays(cls, customer_id: str | None) -> str | None:
+        if customer_id is None:
+            raise ValueError("a Stripe customer can be replaced, not taken away")
+        return customer_id
+
+
+@router.put("", responses=documented(*COMMON_CODES, "busy", "stripe_customer_taken"))
+async def put_user(user: UserId, change: UserChange, web: Web, command_id: CommandId) -> dict[str, Any]:
+    """Tell what the product knows of a user; makes the user where there is none."""
+    changes, customer_id = change.model_dump(exclude_unset=True), change.stripe_customer_id
+    async with connected(web.decider.pool) as connection:
+        remembered = await is_remembered(connection, customer_id)
+    profile = await decided(web.decider, profile_item(command_id, user, changes, remembered=remembered))
+    if customer_id:
+        await _adopt(web, command_id, user, customer_id)
+    return dict(profile)
+
+
+@router.get("/history", responses=documented(*COMMON_CODES))
+async def get_history(user: UserId, web: Web, cursor: Cursor = None, limit: Limit = 50) -> dict[str, Any]:
+    """What changed in the user's rows, newest first: before, after, by what message, and why (KC-4)."""
+    async with connected(web.decider.pool) as connection:
+        entries = await page_of_history(connection, user_key(user), cursor, limit)
+    return {
+        "entries": [asdict(entry) for entry in entries],
+        "next_cursor": entries[-1].id if len(entries) == limit else None,
+    }
+
+
+async def _adopt(web: WebDependencies, command_id: str, user_id: str, customer_id: str) -> None:
+    """After the registration's commit: what came before is found, what comes from now on names the user (KC-31)."""
+    async with connected(web.decider.pool) as connection:
+        if await is_remembered(connection, customer_id):
+            situation = await web.decider.clock.situation(connection)
+            await adopt_remembered(connection, command_id, user_id, customer_id, situation, web.decider.limits)

@@ -1,0 +1,166 @@
+"""`POST /webhooks/stripe`: verify, then publish with confirm or park; 2xx only once it is safe (MS-1, MS-2, MS-6)."""
+
+import asyncio
+import hashlib
+import re
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import APIRouter, Request, Response
+from starlette.exceptions import HTTPException
+
+from bursar.billing.account import CUSTOMER_PREFIX
+from bursar.billing.calendar import from_unix
+from bursar.billing.errors import BursarError, Refused, UnreadableMessage
+from bursar.db import parked
+from bursar.db.clock import real_now
+from bursar.db.items import MessageCopy
+from bursar.handlers.messages import (
+    HANDLED_STRIPE_TYPES,
+    STRIPE,
+    ReceivedMessage,
+    account_of_event,
+    parsed,
+    resolve_accounts,
+)
+from bursar.service.deciding import DatabaseUnavailable
+from bursar.service.web.dependencies import Web, WebDependencies, connected
+from bursar.service.web.problems import BrokerUnavailable, documented, refused
+from bursar.service.web.signatures import is_signed
+
+log = structlog.get_logger()
+
+RESOLVE_TIMEOUT_SECONDS = 1.0  # then the lane looks the customer up
+MAX_ACCOUNT_BYTES = 255
+EVENT_ID = re.compile(r"[\x21-\x7e]{1,200}")  # what fits AMQP's short string
+RECEIVED = b'{"received":true}'
+CODES = ("invalid_signature", "body_too_large", "broker_unavailable", "database_unavailable")
+
+router = APIRouter(tags=["webhooks"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Event:
+    """What the relay needs of an event that we handle."""
+
+    id: str
+    type: str
+    account: str
+    occurred_at: datetime | None
+
+
+@router.post("/webhooks/stripe", response_class=Response, responses=documented(*CODES))
+async def receive(request: Request, web: Web) -> Response:
+    """Take an event of Stripe's. An event type that we do not handle is counted, not an error."""
+    started = time.perf_counter()
+    answer = "failed"
+    try:
+        answer = await _take(request, web)
+    except (BursarError, HTTPException) as error:
+        answer = _label(error)
+        raise
+    finally:
+        web.metrics.webhooks.labels(answer).inc()
+        web.metrics.webhook_seconds.observe(time.perf_counter() - started)
+    return Response(RECEIVED, media_type="application/json")
+
+
+async def _take(request: Request, web: WebDependencies) -> str:
+    """Bring the event to safety; returns what became of it."""
+    body = await request.body()
+    if not is_signed(body, request.headers.get("Stripe-Signature"), web.settings.stripe_webhook_secret):
+        raise refused("invalid_signature", "No live secret signed this body within the tolerance.")
+    traceparent: str = request.state.traceparent
+    event_type = None
+    try:
+        event = parsed(body)
+        event_type = _type_of(event)
+        if event_type not in HANDLED_STRIPE_TYPES:
+            return "ignored"
+        wanted = _read(event, event_type)
+    except UnreadableMessage as error:
+        await _park(web, body, event_type, traceparent, error)
+        return "parked"
+    await _publish(web, wanted, body, traceparent)
+    return "accepted"
+
+
+async def _publish(web: WebDependencies, event: _Event, body: bytes, traceparent: str) -> None:
+    message = ReceivedMessage(
+        message_id=event.id,
+        type=STRIPE + event.type,
+        account=await _resolved(web, event.account),
+        body=body,
+        occurred_at=event.occurred_at,
+        traceparent=traceparent,
+    )
+    try:
+        async with asyncio.timeout(web.publish_timeout_seconds):
+            await web.publisher.publish(message)
+    except TimeoutError:
+        raise BrokerUnavailable("the broker did not confirm in time") from None
+
+
+async def _resolved(web: WebDependencies, account: str) -> str:
+    """The user's account, where only a known customer is named; the lane looks again if the database is silent."""
+    if not account.startswith(CUSTOMER_PREFIX):
+        return account
+    try:
+        async with asyncio.timeout(RESOLVE_TIMEOUT_SECONDS), connected(web.decider.pool) as connection:
+            return (await resolve_accounts(connection, {account}))[account]
+    except (DatabaseUnavailable, TimeoutError):
+        return account
+
+
+async def _park(
+    web: WebDependencies, body: bytes, event_type: str | None, traceparent: str, error: UnreadableMessage
+) -> None:
+    """Write down what no lane could read; the same body is written once."""
+    message_id = f"webhook:{hashlib.sha256(body).hexdigest()}"
+    copy = MessageCopy(STRIPE + (event_type or "unreadable"), {"traceparent": traceparent}, body)
+    failed = parked.FailedMessage(message_id, None, copy, error)
+    async with connected(web.decider.pool) as connection:
+        await parked.record_first_failures(connection, [failed], real_now())
+    log.warning("webhook parked", message_id=message_id, error=str(error))
+
+
+def _type_of(event: Any) -> str:  # noqa: ANN401 - parsed JSON
+    event_type = event.get("type") if isinstance(event, dict) else None
+    if not isinstance(event_type, str) or not event_type:
+        raise UnreadableMessage("an event without a type")
+    return event_type
+
+
+def _read(event: dict[str, Any], event_type: str) -> _Event:
+    event_id, account = event.get("id"), account_of_event(event)
+    if not isinstance(event_id, str) or not EVENT_ID.fullmatch(event_id):
+        raise UnreadableMessage("an event without an id that can be used")
+    if account is None:
+        raise UnreadableMessage("an event that names neither a user nor a customer")
+    if not account.isprintable() or len(account.encode()) > MAX_ACCOUNT_BYTES:
+        raise UnreadableMessage("an event whose user or customer is no id")
+    return _Event(event_id, event_type, account, _instant(event.get("created")))
+
+
+def _instant(created: Any) -> datetime | None:  # noqa: ANN401 - parsed JSON
+    """The event's own instant; one that is none is for the lane to park."""
+    if not isinstance(created, int):
+        return None
+    try:
+        return from_unix(created)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _label(error: Exception) -> str:
+    match error:
+        case Refused():
+            return "bad_signature"
+        case HTTPException(status_code=HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
+            return "too_large"
+        case _:
+            return "unavailable"
