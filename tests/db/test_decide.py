@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -134,10 +135,11 @@ async def test_ms_4_batches_of_the_same_new_users_in_opposite_orders_do_not_dead
 
 async def test_ms_4_two_writers_of_one_account_are_serialised(database_url: str, connection: Connection) -> None:
     """KC-11: two concurrent starts leave one trial."""
-    commands = [
-        an_item(f"command:{number}", copy=None, decide=lambda account: start_trial(account, CATALOGUE, NOW, "x"))
-        for number in range(20)
-    ]
+
+    def starting(number: int) -> Callable[[Account], Decision]:
+        return lambda account: start_trial(account, CATALOGUE, NOW, f"command:{number}")
+
+    commands = [an_item(f"command:{number}", copy=None, decide=starting(number)) for number in range(20)]
     async with a_decider(database_url) as decider:
         outcomes = await asyncio.gather(*(decider.decide([command]) for command in commands))
 
