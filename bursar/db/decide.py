@@ -1,7 +1,7 @@
 """`decide_batch`: lock, dedupe, load, fold, save. One transaction for many accounts; the heart of the service."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 
 from bursar.billing.errors import AskAgain
 from bursar.billing.steps import StepState
@@ -14,6 +14,8 @@ from bursar.db.saving import SaveContext
 
 MAX_ITEMS = 256
 
+Also = Callable[[Connection, Sequence[Outcome]], Awaitable[None]]
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -24,10 +26,11 @@ class Limits:
 
 
 async def decide_batch(
-    connection: Connection, items: Sequence[Item], situation: Situation, limits: Limits
+    connection: Connection, items: Sequence[Item], situation: Situation, limits: Limits, also: Also | None = None
 ) -> list[Outcome]:
     """Decide at most 256 items in one transaction; returns their outcomes, in order.
 
+    `also` writes more in the same transaction, such as how far a sweep came; what it raises undoes the batch.
     A decision that raises fails its own item only. An error while saving leaves nothing of the batch and is raised:
     the caller bisects (`service/deciding.py`).
     """
@@ -38,21 +41,26 @@ async def decide_batch(
     async with connection.transaction():
         missing = set(keys) - await accounts.lock_accounts(connection, keys)
         if not missing:
-            return await _decide_locked(connection, items, situation, limits)
+            return await _decide_locked(connection, items, situation, limits, also)
     await accounts.make_accounts(connection, missing, limits.partitions)
     async with connection.transaction():
         await accounts.lock_accounts(connection, keys)
-        return await _decide_locked(connection, items, situation, limits)
+        return await _decide_locked(connection, items, situation, limits, also)
 
 
 async def _decide_locked(
-    connection: Connection, items: Sequence[Item], situation: Situation, limits: Limits
+    connection: Connection, items: Sequence[Item], situation: Situation, limits: Limits, also: Also | None
 ) -> list[Outcome]:
     fresh, stale_answers = await _fresh(connection, items, situation)
     folded = await _fold_and_save(connection, fresh, situation, limits) if fresh else Folded({})
     if stale_answers:
-        await steps.settle(connection, [_again(answer) for answer in stale_answers], situation.real_now)
-    return _outcomes(items, folded)
+        await steps.settle(
+            connection, [replace(_again(answer), again_at=None) for answer in stale_answers], situation.real_now
+        )
+    outcomes = _outcomes(items, folded)
+    if also:
+        await also(connection, outcomes)
+    return outcomes
 
 
 async def _fresh(
@@ -132,7 +140,7 @@ def _asks_again(failure: Failure) -> bool:
 
 
 def _again(answer: StepAnswer) -> StepAnswer:
-    return StepAnswer(answer.step_id, answer.lease, answer.asked, StepState.DUE)
+    return replace(answer, state=StepState.DUE, error=None)
 
 
 def _outcomes(items: Sequence[Item], folded: Folded) -> list[Outcome]:

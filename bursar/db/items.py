@@ -38,7 +38,7 @@ class MessageCopy:
 @dataclass(frozen=True, slots=True)
 class StepAnswer:
     """Ends a step in the transaction that decides on its outcome; void when its lease or the asking is no longer the
-    newest.
+    newest. `again_at` (real time) is when to ask again if the decision finds the answer outdated; at once without it.
     """
 
     step_id: int
@@ -46,6 +46,7 @@ class StepAnswer:
     asked: int
     state: StepState
     error: str | None = None
+    again_at: datetime | None = None
 
 
 class Dedupe(StrEnum):

@@ -124,7 +124,7 @@ async def _save_subscriptions(connection: Connection, changes: list[Change[Hosti
 async def _save_instances(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:
     """A new generation starts afresh with the runner: due at once, no attempts, no error."""
     rows = [
-        asdict(instance)
+        {**asdict(instance), "partition": partition_of(change.key, context.partitions)}
         for change in changes
         for instance in change.after.instances
         if instance not in change.before.instances
@@ -134,11 +134,11 @@ async def _save_instances(connection: Connection, changes: list[Change[Hosting]]
     status = await connection.execute(
         """
         INSERT INTO kiloclaw_instances AS known (
-            id, account_key, created_at, desired_state, generation, done_generation, destroying_since, destroyed_at,
-            wanted_since, due_at)
+            id, account_key, partition, created_at, desired_state, generation, done_generation, destroying_since,
+            destroyed_at, wanted_since, due_at)
         SELECT
-            id, account_key, created_at, desired_state, generation, done_generation, destroying_since, destroyed_at,
-            $2, $2
+            id, account_key, partition, created_at, desired_state, generation, done_generation, destroying_since,
+            destroyed_at, $2, $2
         FROM jsonb_populate_recordset(NULL::kiloclaw_instances, $1::text::jsonb)
         ON CONFLICT (id) DO UPDATE SET
             desired_state = excluded.desired_state, generation = excluded.generation,

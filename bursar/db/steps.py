@@ -22,7 +22,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class ClaimedStep:
-    """A step under a lease of ours. `attempts` counts this one."""
+    """A step under a lease of ours. `attempts` counts this one; `calling`: an earlier one ended in mid-call."""
 
     id: int
     key: str
@@ -32,6 +32,7 @@ class ClaimedStep:
     asked: int
     attempts: int
     lease: UUID
+    calling: bool = False
 
 
 async def ask(connection: Connection, wanted: Sequence[Wanted], real_now: datetime) -> None:
@@ -76,7 +77,7 @@ async def claim(
         WHERE id IN (
             SELECT id FROM steps WHERE state = 'due' AND kind = $1 AND due_at <= $2
             ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)
-        RETURNING id, key, account_key, kind, payload, asked, attempts, lease
+        RETURNING id, key, account_key, kind, payload, asked, attempts, lease, calling
         """,
         kind,
         real_now,
@@ -86,11 +87,24 @@ async def claim(
     return [ClaimedStep(**{**row, "kind": StepKind(row["kind"])}) for row in rows]
 
 
-async def postpone(connection: Connection, step: ClaimedStep, due_at: datetime, error: str) -> None:
-    """Give a claimed step back, to be tried again at `due_at`; one asked for again meanwhile is due at once."""
+async def begin_call(connection: Connection, step: ClaimedStep, lease_until: datetime) -> bool:
+    """Note that a call which must not be made twice begins, and renew its lease; False when the lease is lost."""
+    status = await connection.execute(
+        "UPDATE steps SET calling = true, due_at = $3 WHERE id = $1 AND lease = $2 AND state = 'due'",
+        step.id,
+        step.lease,
+        lease_until,
+    )
+    return status != "UPDATE 0"
+
+
+async def postpone(connection: Connection, step: ClaimedStep, real_now: datetime, due_at: datetime, error: str) -> None:
+    """Give a claimed step back, to be tried again at `due_at`; one asked for again meanwhile is due at once, afresh."""
     await connection.execute(
         """
-        UPDATE steps SET lease = NULL, error = $4, due_at = CASE WHEN asked = $5 THEN $3 ELSE now() END
+        UPDATE steps SET lease = NULL, calling = false, error = $4,
+            due_at = CASE WHEN asked = $5 THEN $3::timestamptz ELSE $6::timestamptz END,
+            attempts = CASE WHEN asked = $5 THEN attempts ELSE 0 END
         WHERE id = $1 AND lease = $2
         """,
         step.id,
@@ -98,6 +112,7 @@ async def postpone(connection: Connection, step: ClaimedStep, due_at: datetime, 
         due_at,
         error,
         step.asked,
+        real_now,
     )
 
 
@@ -117,34 +132,54 @@ async def lock_answered(connection: Connection, answers: Sequence[StepAnswer]) -
     return {row["id"]: row["newest"] for row in rows}
 
 
-async def settle(
-    connection: Connection, answers: Sequence[StepAnswer], real_now: datetime, due_at: datetime | None = None
-) -> None:
-    """End these steps with their states, or make them due again (state `due`, at `due_at`)."""
+async def settle(connection: Connection, answers: Sequence[StepAnswer], real_now: datetime) -> None:
+    """End these steps with their states, or make them due again (state `due`); a newer asking starts afresh."""
     await connection.execute(
         """
-        UPDATE steps SET state = answer.state, error = answer.error, lease = NULL,
+        UPDATE steps SET state = answer.state, error = answer.error, lease = NULL, calling = false,
             settled_at = CASE WHEN answer.state = 'due' THEN NULL ELSE $4::timestamptz END,
-            due_at = CASE WHEN answer.state = 'due' THEN $5::timestamptz ELSE steps.due_at END
-        FROM unnest($1::bigint[], $2::text[], $3::text[]) AS answer (id, state, error)
+            due_at = CASE WHEN answer.state = 'due' THEN coalesce(answer.again_at, $4) ELSE steps.due_at END,
+            attempts = CASE WHEN steps.asked > answer.asked THEN 0 ELSE steps.attempts END
+        FROM unnest($1::bigint[], $2::text[], $3::text[], $5::integer[], $6::timestamptz[])
+            AS answer (id, state, error, asked, again_at)
         WHERE steps.id = answer.id
         """,
         [answer.step_id for answer in answers],
         [answer.state for answer in answers],
         [answer.error for answer in answers],
         real_now,
-        due_at or real_now,
+        [answer.asked for answer in answers],
+        [answer.again_at for answer in answers],
     )
 
 
-async def revive_skipped(connection: Connection, real_now: datetime, limit: int) -> int:
+async def revive_skipped(connection: Connection, skipped_before: datetime, real_now: datetime, limit: int) -> int:
     """Make steps that could not be done for want of configuration due again (KC-88); returns how many."""
     status = await connection.execute(
         """
         UPDATE steps SET state = 'due', due_at = $1, attempts = 0, settled_at = NULL
-        WHERE id IN (SELECT id FROM steps WHERE state = 'skipped' ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+        WHERE id IN (
+            SELECT id FROM steps WHERE state = 'skipped' AND settled_at < $3
+            ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)
         """,
         real_now,
         limit,
+        skipped_before,
     )
     return int(status.rpartition(" ")[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How many steps are due and nobody's yet, and since when the oldest is."""
+
+    due: int
+    oldest_due_at: datetime | None
+
+
+async def backlog(connection: Connection, due_before: datetime) -> Backlog:
+    """The steps that were due before that instant."""
+    row = await connection.fetchrow(
+        "SELECT count(*) AS due, min(due_at) AS oldest FROM steps WHERE state = 'due' AND due_at < $1", due_before
+    )
+    return Backlog(row["due"], row["oldest"])

@@ -12,7 +12,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from bursar.billing.errors import BursarError, Retryable
 from bursar.db.clock import Clock
 from bursar.db.connections import Connection, Pool
-from bursar.db.decide import MAX_ITEMS, Limits, decide_batch, record_failures
+from bursar.db.decide import MAX_ITEMS, Also, Limits, decide_batch, record_failures
 from bursar.db.fold import Failure
 from bursar.db.items import Item, Outcome, OutcomeState
 
@@ -64,9 +64,15 @@ class Decider:
             outcomes += await self._decide_or_bisect(items[start : start + MAX_ITEMS])
         return outcomes
 
+    async def decide_together(self, items: Sequence[Item], also: Also) -> list[Outcome]:
+        """Decide at most 256 items in one transaction, in which `also` writes more; what forbids saving is raised."""
+        outcomes = await self.with_connection(lambda connection: self._decide(connection, items, also))
+        self._tell(outcomes)
+        return outcomes
+
     async def _decide_or_bisect(self, items: Sequence[Item]) -> list[Outcome]:
         try:
-            outcomes = await self._with_connection(lambda connection: self._decide(connection, items))
+            outcomes = await self.with_connection(lambda connection: self._decide(connection, items))
         except (*AT_FAULT, *CONTENTION) as error:
             if isinstance(error, DatabaseUnavailable):
                 raise
@@ -74,11 +80,14 @@ class Decider:
                 return [await self._set_aside(items[0], error)]
             middle = len(items) // 2
             return await self._decide_or_bisect(items[:middle]) + await self._decide_or_bisect(items[middle:])
-        for listener in self._listeners:
-            listener(outcomes)
+        self._tell(outcomes)
         return outcomes
 
-    async def _decide(self, connection: Connection, items: Sequence[Item]) -> list[Outcome]:
+    def _tell(self, outcomes: Sequence[Outcome]) -> None:
+        for listener in self._listeners:
+            listener(outcomes)
+
+    async def _decide(self, connection: Connection, items: Sequence[Item], also: Also | None = None) -> list[Outcome]:
         """At most four attempts against contention; alone, an item waits for a busy account once only."""
         attempts = CONTENTION_ATTEMPTS if len(items) > 1 else 2
         async for attempt in AsyncRetrying(
@@ -89,7 +98,7 @@ class Decider:
         ):
             with attempt:
                 situation = await self.clock.situation(connection)
-                return await decide_batch(connection, items, situation, self.limits)
+                return await decide_batch(connection, items, situation, self.limits, also)
         raise AssertionError("unreachable: the last attempt raises")
 
     async def _set_aside(self, item: Item, error: Exception) -> Outcome:
@@ -98,7 +107,7 @@ class Decider:
         """
         log.warning("item not saved", message_id=item.id, account=item.key, error=type(error).__name__)
         failure = Failure(item, AccountBusy("the account is busy") if isinstance(error, CONTENTION) else error)
-        await self._with_connection(lambda connection: self._record(connection, failure))
+        await self.with_connection(lambda connection: self._record(connection, failure))
         return Outcome(item, OutcomeState.FAILED, error=failure.error)
 
     async def _record(self, connection: Connection, failure: Failure) -> None:
@@ -106,7 +115,8 @@ class Decider:
         async with connection.transaction():
             await record_failures(connection, [failure], situation)
 
-    async def _with_connection(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+    async def with_connection(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """Do `work` with a connection of the pool; DatabaseUnavailable when Postgres does not answer."""
         try:
             async with self.pool.acquire(timeout=ACQUIRE_TIMEOUT_SECONDS) as connection:
                 return await work(connection)

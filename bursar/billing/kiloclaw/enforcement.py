@@ -131,11 +131,12 @@ def enforce(account: Account, facts: Circumstances, only: Collection[str] = tupl
         row = hosting_of(whole.account).subscription
         decided = rule(whole.account, row, facts) if name in only and row else None
         if decided:
-            whole = _then(whole, decided)
+            whole = then(whole, decided)
     return whole if whole.counts or whole.account is not account else Decision.nothing(account, "stale")
 
 
-def _then(first: Decision, second: Decision) -> Decision:
+def then(first: Decision, second: Decision) -> Decision:
+    """Both decisions as one, the second made on the account that the first left."""
     counts = dict(first.counts)
     for name, number in second.counts.items():
         counts[name] = counts.get(name, 0) + number

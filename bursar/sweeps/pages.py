@@ -1,0 +1,54 @@
+"""A sweep's window on what is due in one partition, and the page it finds there."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from asyncpg import Record
+
+from bursar.billing.catalogue import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last candidate of a page: its instant, then its account."""
+
+    at: datetime
+    key: str
+
+    def saved(self) -> list[str]:
+        """As it is kept in the tick's row."""
+        return [self.at.isoformat(), self.key]
+
+    @classmethod
+    def of(cls, saved: list[Any]) -> Self:
+        """The cursor that was kept."""
+        return cls(datetime.fromisoformat(saved[0]), saved[1])
+
+
+START = Cursor(datetime(1970, 1, 1, tzinfo=UTC), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What to look at: a partition, business time frozen when the tick began there, and where the last page ended."""
+
+    partition: int
+    now: datetime
+    catalogue: Catalogue
+    after: Cursor
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The accounts that seem due, in the order of their instants; `cursor` is None after the last page."""
+
+    keys: tuple[str, ...]
+    cursor: Cursor | None
+
+
+def page_of(rows: list[Record], limit: int) -> Page:
+    """The page of rows of (instant, account key)."""
+    last = Cursor(*rows[-1]) if len(rows) == limit else None
+    return Page(tuple(key for _, key in rows), last)
