@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +29,7 @@ TIMEOUT_SECONDS = 30.0
 FIRST_BACKOFF_SECONDS = 0.1
 MAX_BACKOFF_SECONDS = 2.0
 GIVE_UP_AFTER_SECONDS = 120.0
+_TRUST = ssl.create_default_context()  # once for all clients: making it takes longer than a delivery
 
 
 class _NotTakenError(Exception):
@@ -73,16 +75,20 @@ async def replay(
 ) -> ReplayFigures:
     """Post all to `url`. A 503 or a broken connection is tried again, signed anew, until the time is over."""
     figures = ReplayFigures(sent=len(queue), duplicates_sent=len(queue) - len({event["id"] for event in queue}))
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+    waiting = iter(queue)
+    couriers = [_Courier(_client(), url, secret, give_up_after_seconds, figures) for _ in range(concurrency)]
     began = time.monotonic()
-    async with httpx.AsyncClient(limits=limits, timeout=TIMEOUT_SECONDS) as client:
-        courier = _Courier(client, url, secret, give_up_after_seconds, figures)
-        waiting = iter(queue)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(concurrency):
-                group.create_task(courier.deliver_all(waiting, on_delivered))
+    async with asyncio.TaskGroup() as group:
+        for courier in couriers:
+            group.create_task(courier.deliver_all(waiting, on_delivered))
     figures.seconds = time.monotonic() - began
     return figures
+
+
+def _client() -> httpx.AsyncClient:
+    """A client with one connection: httpx's pool of 32 takes longer to choose a connection than to use it."""
+    limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+    return httpx.AsyncClient(limits=limits, timeout=TIMEOUT_SECONDS, verify=_TRUST, trust_env=False)
 
 
 @dataclass(slots=True)
@@ -94,9 +100,10 @@ class _Courier:
     figures: ReplayFigures
 
     async def deliver_all(self, waiting: Iterator[JsonObject], on_delivered: Callable[[], None]) -> None:
-        for event in waiting:
-            await self._deliver(event["id"], orjson.dumps(event))
-            on_delivered()
+        async with self.client:
+            for event in waiting:
+                await self._deliver(event["id"], orjson.dumps(event))
+                on_delivered()
 
     async def _deliver(self, event_id: str, payload: bytes) -> None:
         retrying = AsyncRetrying(

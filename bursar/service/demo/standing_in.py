@@ -32,7 +32,16 @@ class _AnnouncedServer(uvicorn.Server):
 
 def listen(port: int) -> socket.socket:
     """A listening socket on the loopback address; port 0 takes any free one."""
-    return socket.create_server((LOOPBACK, port), backlog=BACKLOG)
+    # Without the protocol's number asyncio leaves Nagle's algorithm on, and an answer waits 40 ms for its last packet.
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((LOOPBACK, port))
+        listening.listen(BACKLOG)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def port_of(listening: socket.socket) -> int:
