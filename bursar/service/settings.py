@@ -12,6 +12,7 @@ from bursar.billing.catalogue import Catalogue, Prices
 from bursar.billing.errors import BursarError
 
 CHECKOUT = Path(__file__).parents[2]
+DEFAULT_CATALOGUE = CHECKOUT / "deploy" / "catalogue.toml"
 LATER_EMAIL_PROVIDERS = frozenset({"mailgun", "customerio"})
 
 
@@ -82,6 +83,9 @@ class BrokerSettings(DatabaseSettings):
     bursar_partitions: int = Field(
         32, ge=1, le=256, description="Into how many partitions accounts are spread; fixed once the database is in use."
     )
+    bursar_test_clock: bool = Field(
+        default=False, description="Allow the test clock (`PUT /v1/ops/clock`); refused with a live Stripe key."
+    )
 
 
 class Settings(BrokerSettings):
@@ -126,12 +130,7 @@ class Settings(BrokerSettings):
     bursar_health_port: Port = Field(
         8081, description="Port of the health pages of worker and scheduler; 0 takes a free one."
     )
-    bursar_catalogue: Path = Field(
-        CHECKOUT / "deploy" / "catalogue.toml", description="The catalogue: the numbers of the business."
-    )
-    bursar_test_clock: bool = Field(
-        default=False, description="Allow the test clock (`PUT /v1/ops/clock`); refused with a live Stripe key."
-    )
+    bursar_catalogue: Path = Field(DEFAULT_CATALOGUE, description="The catalogue: the numbers of the business.")
     bursar_migrate: bool = Field(default=False, description="Migrate the database when a process starts.")
     bursar_drain_seconds: float = Field(
         20.0, gt=0, le=300, description="How long running work may take to finish after a stop signal."

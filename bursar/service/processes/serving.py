@@ -39,6 +39,11 @@ class HttpServer:
         """Where it listens."""
         return f"http://{self._address[0]}:{self._address[1]}"
 
+    def close(self) -> None:
+        """Stop listening where it never ran."""
+        if self._socket:
+            self._socket.close()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then finish the requests under way within the grace."""
         listening = self._socket or socket.create_server(self._address, backlog=BACKLOG_CONNECTIONS)
