@@ -95,7 +95,7 @@ async def begin_call(connection: Connection, step: ClaimedStep, lease_until: dat
         step.lease,
         lease_until,
     )
-    return status != "UPDATE 0"
+    return bool(status != "UPDATE 0")
 
 
 async def postpone(connection: Connection, step: ClaimedStep, real_now: datetime, due_at: datetime, error: str) -> None:

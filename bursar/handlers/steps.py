@@ -1,0 +1,99 @@
+"""The outcomes of steps and of calls to the instance API, as items to be decided under the account's lock."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from bursar.billing.account import Account, Profile
+from bursar.billing.catalogue import Catalogue
+from bursar.billing.decision import Decision
+from bursar.billing.errors import AskAgain
+from bursar.billing.kiloclaw.enforcement import Circumstances, enforce, then
+from bursar.billing.kiloclaw.outcomes import instance_brought_about, mail_settled
+from bursar.billing.kiloclaw.reads import SubscriptionsRead, has_moved, subscriptions_read
+from bursar.billing.kiloclaw.rows import Hosting, MailKey
+from bursar.billing.steps import StepState
+from bursar.db.instances import ClaimedInstance
+from bursar.db.items import Decide, Dedupe, Item, Situation, StepAnswer
+from bursar.db.steps import ClaimedStep
+
+# What a step needs to know before it is carried out, and the outcome of a read to be decided.
+PARTS = frozenset[type[Any]]({Profile, Hosting})
+
+
+@dataclass(frozen=True, slots=True)
+class WantedMail:
+    """The payload of a mail's step."""
+
+    mail: MailKey
+    instants: Mapping[str, datetime]
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> "WantedMail":
+        instants = {name: datetime.fromisoformat(at) for name, at in payload.get("instants", {}).items()}
+        return cls(MailKey(payload["email_type"], payload["cycle"]), instants)
+
+
+def mail_outcome(step: ClaimedStep, mail: MailKey, log_state: str, state: StepState, error: str | None = None) -> Item:
+    """A mail was sent, refused, or left: the log says it in the transaction that ends the step (KC-87, KC-88)."""
+
+    def decide(account: Account, _: Situation) -> Decision:
+        return mail_settled(account, mail, log_state)
+
+    return _answering(step, frozenset({Hosting}), decide, _answer(step, state, error))
+
+
+def read_outcome(step: ClaimedStep, read: SubscriptionsRead, catalogue: Catalogue, again_at: datetime) -> Item:
+    """Stripe answered: asked again at `again_at` (real time) if the row moved meanwhile (KC-32).
+
+    A destruction that is due is decided right here, on what was just read: the interlock (KC-74).
+    """
+    cause = _cause(step)
+
+    def decide(account: Account, situation: Situation) -> Decision:
+        if has_moved(account, read):
+            raise AskAgain("the row moved while Stripe was asked")
+        followed = subscriptions_read(account, read, catalogue, cause)
+        facts = Circumstances(catalogue, situation.now, stripe_just_read=True, slot_left=situation.slot_left)
+        enforced = enforce(followed.account, facts, only={"destruction"})
+        return (
+            followed
+            if enforced.account is followed.account and "stale" in enforced.counts
+            else then(followed, enforced)
+        )
+
+    return _answering(step, PARTS, decide, _answer(step, StepState.DONE, again_at=again_at))
+
+
+def step_ended(step: ClaimedStep, state: StepState, error: str | None = None) -> Item:
+    """The step ends and nothing else changes."""
+
+    def decide(account: Account, _: Situation) -> Decision:
+        return Decision(account, counts={f"step_{state}": 1})
+
+    return _answering(step, frozenset(), decide, _answer(step, state, error))
+
+
+def instance_outcome(claimed: ClaimedInstance) -> Item:
+    """The instance API brought that generation about (KC-73, KC-77, KC-91)."""
+
+    def decide(account: Account, situation: Situation) -> Decision:
+        return instance_brought_about(account, claimed.id, claimed.generation, situation.now)
+
+    cause = f"instance:{claimed.id}:{claimed.generation}"
+    return Item(cause, claimed.account_key, frozenset({Hosting}), decide, Dedupe.STATE)
+
+
+def _answering(step: ClaimedStep, parts: frozenset[type[Any]], decide: Decide, answer: StepAnswer) -> Item:
+    return Item(_cause(step), step.account_key, parts, decide, Dedupe.STEP, answer=answer)
+
+
+def _answer(
+    step: ClaimedStep, state: StepState, error: str | None = None, again_at: datetime | None = None
+) -> StepAnswer:
+    return StepAnswer(step.id, step.lease, step.asked, state, error, again_at)
+
+
+def _cause(step: ClaimedStep) -> str:
+    return f"step:{step.key}:{step.asked}"

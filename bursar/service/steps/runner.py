@@ -1,0 +1,80 @@
+"""The step runner of a process: a crew per kind of step, one for the instances, and the figures of what waits."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+
+from bursar.billing.catalogue import Catalogue
+from bursar.billing.errors import Retryable
+from bursar.db import instances, steps
+from bursar.db.connections import Connection
+from bursar.service.deciding import Decider
+from bursar.service.gateways.mail import MailGateway
+from bursar.service.observability.metrics import Metrics
+from bursar.service.steps.bounds import UNRESOLVED_AFTER
+from bursar.service.steps.instance_crew import InstanceApi, InstanceCrew
+from bursar.service.steps.jobs import StepWork
+from bursar.service.steps.mails import MailSender
+from bursar.service.steps.reads import SubscriptionsGateway, SubscriptionsReader
+from bursar.service.steps.step_crew import StepCrew
+from bursar.service.steps.together import Together
+
+MEASURE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """Whom the steps call, and the product's address for the mails."""
+
+    stripe: SubscriptionsGateway
+    instances: InstanceApi
+    mail: MailGateway
+    app_url: str
+
+
+class StepRunner:
+    """Carries out what is due, woken by the decider's commits and by polling. Any number of processes may run one."""
+
+    def __init__(self, decider: Decider, outside: Outside, catalogue: Catalogue, metrics: Metrics) -> None:
+        self._decider = decider
+        self._metrics = metrics
+        together = Together(decider)
+        works: tuple[StepWork, ...] = (
+            MailSender(outside.mail, outside.app_url),
+            SubscriptionsReader(outside.stripe, catalogue),
+        )
+        crews = [StepCrew(work, decider, together, metrics) for work in works]
+        self._crews: tuple[StepCrew | InstanceCrew, ...] = (
+            *crews,
+            InstanceCrew(outside.instances, decider, together, metrics),
+        )
+        for crew in self._crews:
+            decider.on_commit(crew.on_commit)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until told to stop; then finish the calls that are under way."""
+        async with asyncio.TaskGroup() as group:
+            for crew in self._crews:
+                group.create_task(crew.crew.run(stop))
+            group.create_task(self._measure(stop))
+
+    async def _measure(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            with suppress(Retryable):  # the figures stand still while the database is away
+                await self._decider.with_connection(self.measure)
+            try:
+                async with asyncio.timeout(MEASURE_SECONDS):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    async def measure(self, connection: Connection) -> None:
+        """Set the gauges of what waits, and of what operators should look at."""
+        real_now = (await self._decider.clock.situation(connection)).real_now
+        backlog = await steps.backlog(connection, real_now)
+        oldest = backlog.oldest_due_at or real_now
+        self._metrics.steps_due.set(backlog.due)
+        self._metrics.steps_oldest_age_seconds.set((real_now - oldest).total_seconds())
+        self._metrics.unresolved_instances.set(
+            await instances.count_unresolved(connection, real_now - UNRESOLVED_AFTER)
+        )
