@@ -3,14 +3,6 @@
 from bursar.db.connections import Connection
 
 
-async def any_of(connection: Connection, account_key: str) -> bool:
-    """Whether anything is remembered under that account."""
-    found: bool = await connection.fetchval(
-        "SELECT EXISTS (SELECT 1 FROM early_events WHERE account_key = $1)", account_key
-    )
-    return found
-
-
 async def move(connection: Connection, from_key: str, to_key: str) -> int:
     """Give what is remembered under one account to another; returns how many. The caller holds both locks."""
     status = await connection.execute(

@@ -7,8 +7,9 @@ from typing import Any
 
 import asyncpg
 
+from bursar.db.decide import Also
 from bursar.db.items import Dedupe, Item, OutcomeState
-from bursar.service.deciding import Decider
+from bursar.service.deciding import CONTENTION, AccountBusy, Decider
 from bursar.service.web.problems import refused
 
 # What the database refused, by the constraint that did.
@@ -31,6 +32,19 @@ async def decided(decider: Decider, item: Item) -> Mapping[str, Any]:
         [outcome] = await decider.decide([replace(item, dedupe=Dedupe.STATE)])
     if outcome.error:
         raise _translated(outcome.error)
+    return (outcome.decision.result if outcome.decision else None) or {}
+
+
+async def decided_together(decider: Decider, item: Item, locked: Item, also: Also) -> Mapping[str, Any]:
+    """Decide a command while another account is locked too, with what `also` writes in the same transaction."""
+    try:
+        [_, outcome] = await decider.decide_together([locked, item], also)
+    except CONTENTION:
+        raise AccountBusy("the account is busy") from None
+    except asyncpg.UniqueViolationError as error:
+        raise _translated(error) from None
+    if outcome.error:
+        raise outcome.error
     return (outcome.decision.result if outcome.decision else None) or {}
 
 

@@ -7,10 +7,11 @@ from fastapi import APIRouter
 from pydantic import Field, StringConstraints, field_validator
 
 from bursar.billing.account import user_key
+from bursar.db.clock import real_now
 from bursar.db.history import page_of_history
-from bursar.handlers.users import adopt_remembered, is_remembered, profile_item
-from bursar.service.web.commands import decided
-from bursar.service.web.dependencies import Web, WebDependencies, connected
+from bursar.handlers.users import adopting, customer_item, profile_item
+from bursar.service.web.commands import decided, decided_together
+from bursar.service.web.dependencies import Web, connected
 from bursar.service.web.fields import Command, Cursor, Limit, UserId
 from bursar.service.web.problems import documented
 from bursar.service.web.routes import COMMON_CODES, ApiRoute, CommandId, documented_bearer
@@ -41,13 +42,12 @@ class UserChange(Command):
 @router.put("", responses=documented(*COMMON_CODES, "busy", "stripe_customer_taken"))
 async def put_user(user: UserId, change: UserChange, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Tell what the product knows of a user; makes the user where there is none."""
-    changes, customer_id = change.model_dump(exclude_unset=True), change.stripe_customer_id
-    async with connected(web.decider.pool) as connection:
-        remembered = await is_remembered(connection, customer_id)
-    profile = await decided(web.decider, profile_item(command_id, user, changes, remembered=remembered))
-    if customer_id:
-        await _adopt(web, command_id, user, customer_id)
-    return dict(profile)
+    profile = profile_item(command_id, user, change.model_dump(exclude_unset=True))
+    if change.stripe_customer_id is None:
+        return dict(await decided(web.decider, profile))
+    customer_id = change.stripe_customer_id
+    also = adopting(profile, customer_id, real_now())
+    return dict(await decided_together(web.decider, profile, customer_item(command_id, customer_id), also))
 
 
 @router.get("/history", responses=documented(*COMMON_CODES))
@@ -59,11 +59,3 @@ async def get_history(user: UserId, web: Web, cursor: Cursor = None, limit: Limi
         "entries": [asdict(entry) for entry in entries],
         "next_cursor": entries[-1].id if len(entries) == limit else None,
     }
-
-
-async def _adopt(web: WebDependencies, command_id: str, user_id: str, customer_id: str) -> None:
-    """After the registration's commit: what came before is found, what comes from now on names the user (KC-31)."""
-    async with connected(web.decider.pool) as connection:
-        if await is_remembered(connection, customer_id):
-            situation = await web.decider.clock.situation(connection)
-            await adopt_remembered(connection, command_id, user_id, customer_id, situation, web.decider.limits)
