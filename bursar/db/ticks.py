@@ -61,6 +61,14 @@ async def insert_tick(connection: Connection, sweep: str, due_at: datetime, real
     return Tick(tick_id, sweep, due_at)
 
 
+async def exists(connection: Connection, sweep: str, due_at: datetime) -> bool:
+    """Whether there is that tick."""
+    found: bool = await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM ticks WHERE sweep = $1 AND due_at = $2)", sweep, due_at
+    )
+    return found
+
+
 async def mark_expanded(connection: Connection, tick_id: int, partitions: int, real_now: datetime) -> None:
     """Note that the messages to all partitions are published."""
     await connection.execute(
@@ -93,7 +101,7 @@ async def begin_partition(
             """
             INSERT INTO tick_partitions (tick_id, partition, cutoff, began_at, state, finished_at)
             SELECT $1, $2, $3, $4,
-                CASE WHEN overtaken THEN 'superseded' ELSE 'running' END, CASE WHEN overtaken THEN $4 END
+                CASE WHEN overtaken THEN 'superseded' ELSE 'running' END, CASE WHEN overtaken THEN $4::timestamptz END
             FROM (
                 SELECT EXISTS (
                     SELECT FROM ticks AS newer JOIN ticks AS this ON newer.sweep = this.sweep

@@ -39,11 +39,7 @@ class StepRunner:
         self._decider = decider
         self._metrics = metrics
         together = Together(decider)
-        works: tuple[StepWork, ...] = (
-            MailSender(outside.mail, outside.app_url),
-            SubscriptionsReader(outside.stripe, catalogue),
-        )
-        crews = [StepCrew(work, decider, together, metrics) for work in works]
+        crews = [StepCrew(work, decider, together, metrics) for work in _works(outside, catalogue)]
         self._crews: tuple[StepCrew | InstanceCrew, ...] = (
             *crews,
             InstanceCrew(outside.instances, decider, together, metrics),
@@ -78,3 +74,7 @@ class StepRunner:
         self._metrics.unresolved_instances.set(
             await instances.count_unresolved(connection, real_now - UNRESOLVED_AFTER)
         )
+
+
+def _works(outside: Outside, catalogue: Catalogue) -> tuple[StepWork, ...]:
+    return MailSender(outside.mail, outside.app_url), SubscriptionsReader(outside.stripe, catalogue)
