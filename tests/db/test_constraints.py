@@ -1,7 +1,5 @@
 """What the database itself refuses (KC-1, KC-2, KC-3), tried with plain SQL."""
 
-from typing import Any
-
 import asyncpg
 import pytest
 
@@ -50,7 +48,7 @@ async def test_kc_1_possible_rows_are_accepted(connection: Connection, columns: 
     [
         (TRIAL | {"trial_ends_at": "NULL"}, "trial_has_both_instants"),
         (TRIAL | {"status": "'active'"}, "trial_is_trialing_or_canceled"),
-        (TRIAL | {"payment_source": "'stripe'"}, "trial_has_no_payment_source"),
+        (TRIAL | {"payment_source": "'credits'", "credit_renewal_at": "now()"}, "trial_has_no_payment_source"),
         (PAID | {"status": "'trialing'"}, "trialing_is_a_trial"),
         (PAID | {"status": "'asleep'"}, "kiloclaw_subscriptions_status_check"),
         (PAID | {"stripe_subscription_id": "NULL"}, "direct_has_a_stripe_id"),
@@ -74,7 +72,7 @@ async def test_kc_1_impossible_rows_are_refused(
 
 @pytest.mark.parametrize("second", [{"user": "ada", "id": "sub_2"}, {"user": "eve", "id": "sub_1"}])
 async def test_kc_1_one_row_per_user_and_per_stripe_subscription(
-    connection: Connection, second: dict[str, Any]
+    connection: Connection, second: dict[str, str]
 ) -> None:
     await insert(connection, PAID)
 
@@ -86,8 +84,9 @@ async def test_kc_2_a_user_has_one_instance_that_is_not_destroyed(connection: Co
     await connection.execute("INSERT INTO accounts VALUES ('user:ada', 0), ('org:acme', 0)")
     add = """
         INSERT INTO kiloclaw_instances
-            (id, account_key, created_at, desired_state, generation, done_generation, destroyed_at, wanted_since, due_at)
-        VALUES ($1, $2, now(), $3, 1, 1, CASE WHEN $3 = 'destroyed' THEN now() END, now(), now())
+            (id, account_key, partition, created_at, desired_state, generation, done_generation, destroyed_at,
+             wanted_since, due_at)
+        VALUES ($1, $2, 0, now(), $3, 1, 1, CASE WHEN $3 = 'destroyed' THEN now() END, now(), now())
         """
     await connection.execute(add, "gone", "user:ada", "destroyed")
     await connection.execute(add, "inst-1", "user:ada", "running")

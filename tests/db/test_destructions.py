@@ -1,12 +1,13 @@
 from dataclasses import replace
 
+from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.rows import Hosting, hosting_of
 from bursar.billing.kiloclaw.trial import provision
 from bursar.db.connections import Connection
 from bursar.db.items import Dedupe, Item, Situation
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW
-from tests.db.deciding import PARTS, StandingClock, a_decider, an_item
+from tests.db.deciding import StandingClock, a_decider, an_item
 
 LATER = NOW + 60 * DAY
 
@@ -80,10 +81,9 @@ async def test_what_was_saved_is_what_is_loaded(database_url: str) -> None:
 
         def look(account: object) -> object:
             seen.append(hosting_of(account))  # type: ignore[arg-type]
-            return type(decided[0].decision)(account)  # type: ignore[misc,arg-type,return-value]
+            return Decision(account)  # type: ignore[arg-type]
 
         await decider.decide([an_item("look", decide=look)])  # type: ignore[arg-type]
 
     assert decided[0].decision is not None
     assert seen == [hosting_of(decided[0].decision.account)]
-    assert PARTS

@@ -142,7 +142,7 @@ async def test_a_postponed_step_comes_due_at_its_instant(database_url: str, conn
     async with a_decider(database_url) as decider:
         await decider.decide([mailing("evt_1")])
         step = await claimed(connection, MAIL)
-        await steps.postpone(connection, step, REAL_NOW + timedelta(minutes=5), "busy")
+        await steps.postpone(connection, step, REAL_NOW, REAL_NOW + timedelta(minutes=5), "busy")
 
         assert await claimed(connection, MAIL, timedelta(minutes=4)) is None
         again = await claimed(connection, MAIL, timedelta(minutes=5))
@@ -155,5 +155,5 @@ async def test_kc_88_a_skipped_step_can_be_revived(database_url: str, connection
         await decider.decide([answering(await claimed(connection, MAIL), StepState.SKIPPED)])
         assert await claimed(connection, MAIL, timedelta(days=1)) is None
 
-        assert await steps.revive_skipped(connection, REAL_NOW, 100) == 1
+        assert await steps.revive_skipped(connection, REAL_NOW + LEASE, REAL_NOW, 100) == 1
         assert await claimed(connection, MAIL) is not None
