@@ -65,3 +65,15 @@ async def parked_in_full(connection: Connection, parked_id: int) -> ParkedInFull
     values = dict(row)
     headers, body_bytes = values.pop("headers"), values.pop("body_bytes")
     return ParkedInFull(ParkedSummary(**values), headers, body_bytes)
+
+
+async def count_open(connection: Connection) -> dict[str, int]:
+    """How many wait for a retry, and how many for an operator."""
+    row = await connection.fetchrow(
+        """
+        SELECT count(*) FILTER (WHERE state = 'retrying') AS retrying,
+            count(*) FILTER (WHERE state = 'parked') AS parked
+        FROM parked_messages WHERE state IN ('retrying', 'parked')
+        """
+    )
+    return dict(row)
