@@ -1,0 +1,1 @@
+"""The broker: topology, publishing, the lanes that consume partitions, and how workers share them."""
