@@ -1,11 +1,12 @@
 """Accounts: whom the service serialises by, and the parts of them that a decision sees."""
 
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, Protocol, Self, TypeVar, runtime_checkable
+from typing import Any, Self, TypeVar
 
 USER_PREFIX = "user:"
 CUSTOMER_PREFIX = "customer:"
@@ -31,13 +32,14 @@ def partition_of(key: str, partitions: int) -> int:
     return zlib.crc32(key.encode()) % partitions
 
 
-@runtime_checkable
-class Tracked(Protocol):
+class Tracked(ABC):
     """A part whose rows are written to the change log (KC-4)."""
 
+    __slots__ = ()
+
+    @abstractmethod
     def rows(self) -> Mapping[tuple[str, str], Any]:
         """(table, row id) → frozen dataclass, for each row of the part."""
-        ...
 
 
 Part = TypeVar("Part")

@@ -1,8 +1,10 @@
 """The change log: what every row was and became, by what, and why (KC-4)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 from bursar.billing.account import Account, Tracked
@@ -50,9 +52,17 @@ async def append(connection: Connection, entries: Sequence[ChangeEntry], now: da
     )
 
 
-def _difference(old: Any, new: Any) -> tuple[dict[str, Any] | None, dict[str, Any]]:  # noqa: ANN401 - any dataclass
-    names = [field.name for field in fields(new)]
+def _difference(old: object | None, new: object) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    names, values = _reader(type(new))
     if old is None:
-        return None, {name: value for name in names if (value := getattr(new, name)) is not None}
-    changed = [name for name in names if getattr(old, name) != getattr(new, name)]
-    return {name: getattr(old, name) for name in changed}, {name: getattr(new, name) for name in changed}
+        return None, {name: value for name, value in zip(names, values(new), strict=True) if value is not None}
+    both = zip(names, values(old), values(new), strict=True)
+    changed = [(name, was, became) for name, was, became in both if was != became]
+    return {name: was for name, was, _ in changed}, {name: became for name, _, became in changed}
+
+
+@cache
+def _reader(kind: type[object]) -> tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]]]:
+    """The names of a dataclass's fields, and a getter of all their values."""
+    names = tuple(field.name for field in fields(kind))  # type: ignore[arg-type] # every row is a dataclass
+    return names, attrgetter(*names)

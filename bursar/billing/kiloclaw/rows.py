@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Self
 from uuid import UUID
 
-from bursar.billing.account import Account
+from bursar.billing.account import Account, Tracked
 from bursar.billing.catalogue import PaidPlan, Plan
 
 Status = Literal["trialing", "active", "past_due", "canceled", "unpaid"]
@@ -98,7 +98,7 @@ class MailKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Hosting:
+class Hosting(Tracked):
     """The KiloClaw part of an account. A user has at most one subscription row and one live instance."""
 
     subscription: Subscription | None = None
