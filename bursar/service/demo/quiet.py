@@ -1,17 +1,22 @@
 """Tells when the service has nothing left to do."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
+import aio_pika
 import asyncpg
 from aio_pika.abc import AbstractChannel
 from tenacity import AsyncRetrying, RetryError, retry_if_result, stop_after_delay, wait_fixed
 
 from bursar.db.clock import real_now
 from bursar.db.figures import figures
+from bursar.service.broker.topology import TICKS, partition_queue
 from bursar.service.demo.product import DemoFailedError
 
+PARTITIONS = 32
+QUEUES = (TICKS, *(partition_queue(partition) for partition in range(PARTITIONS)))
 LIMIT_SECONDS = 180.0
 POLL_SECONDS = 0.05
 CALM_SECONDS = 0.4  # nothing may change for so long: more than a batch in hand takes
@@ -43,18 +48,30 @@ class QuietWatch:
 
     async def _is_quiet(self) -> bool:
         before, self._last = self._last, await figures(self._connection, real_now())
-        if before != self._last or something_waits(self._last) or await self._something_is_queued():
+        if before != self._last or something_waits(self._last) or await self.something_is_queued():
             self._calm_since = None
             return False
         self._calm_since = self._calm_since or time.monotonic()
         return time.monotonic() - self._calm_since >= CALM_SECONDS
 
-    async def _something_is_queued(self) -> bool:
+    async def something_is_queued(self) -> bool:
+        """Whether a queue holds a message that nobody has taken."""
         for name in self._queues:
             queue = await self._channel.declare_queue(name, passive=True)
             if queue.declaration_result.message_count:
                 return True
         return False
+
+
+@asynccontextmanager
+async def quiet_watch(database_url: str, amqp_url: str) -> AsyncIterator[QuietWatch]:
+    """A watch over a running service; its queues must be declared."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with await aio_pika.connect(amqp_url) as broker:
+            yield QuietWatch(connection, await broker.channel(), QUEUES)
+    finally:
+        await connection.close()
 
 
 def something_waits(now: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from bursar.db.clock import Clock, MachineClock, TestClock
 from bursar.db.connections import Pool, open_pool
 from bursar.db.decide import Limits
 from bursar.db.migrate import migrate
+from bursar.service.broker.topology import check_partitions
 from bursar.service.deciding import Decider
 from bursar.service.observability.counting import count_outcomes
 from bursar.service.observability.metrics import Metrics
@@ -37,7 +38,7 @@ class Foundation:
 
 @asynccontextmanager
 async def foundation(settings: Settings, name: str, *, connections: int) -> AsyncIterator[Foundation]:
-    """Wait for the servers, then build. Raises `SettingsError` or `StartError` where the process must not start."""
+    """Wait for the servers, then build. Raises `BursarError` where it must not start."""
     catalogue = load_catalogue(settings.bursar_catalogue, settings.prices)
     await wait_for_database(settings.database_url)
     if settings.bursar_migrate:
@@ -46,6 +47,8 @@ async def foundation(settings: Settings, name: str, *, connections: int) -> Asyn
     pool = await open_pool(settings.database_url, max_size=connections, name=f"bursar {name}")
     try:
         await require_migrated(pool)
+        async with pool.acquire() as connection:
+            await check_partitions(connection, settings.bursar_partitions)
         yield _built(settings, catalogue, pool)
     finally:
         await _close(pool)

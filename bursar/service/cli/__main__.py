@@ -1,0 +1,3 @@
+from bursar.service.cli import app
+
+app()

@@ -1,0 +1,113 @@
+"""`bursar parked`: messages that failed, read only (MS-7)."""
+
+import asyncio
+import json as jsons
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bursar.db.connections import Pool, open_pool
+from bursar.db.parked_pages import ParkedInFull, ParkedSummary, page_of_parked, parked_in_full
+from bursar.service.cli.errors import CommandFailed
+from bursar.service.processes.starting import require_migrated, wait_for_database
+from bursar.service.settings import DatabaseSettings, load_settings
+
+WAIT_SECONDS = 3.0
+MAX_LIMIT = 1_000
+
+Answer = TypeVar("Answer")
+
+group = typer.Typer(help="Messages that failed.", no_args_is_help=True, rich_markup_mode=None)
+
+
+class State(StrEnum):
+    """The states of a parked message."""
+
+    RETRYING = "retrying"
+    PARKED = "parked"
+    REPLAYED = "replayed"
+    DISCARDED = "discarded"
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@group.command("list")
+def list_parked(
+    state: Annotated[State | None, typer.Option(help="Only those in this state; default: all.")] = None,
+    before: Annotated[int | None, typer.Option(help="Only those with a smaller id: the next page.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_LIMIT, help="How many at most.")] = 50,
+    *,
+    json: AsJson = False,
+) -> None:
+    """List parked messages, the newest first."""
+    found = _ask(lambda pool: _page(pool, state, before, limit))
+    if json:
+        typer.echo(_json([asdict(one) for one in found]))
+    else:
+        _print_table(found)
+
+
+@group.command()
+def show(
+    parked_id: Annotated[int, typer.Argument(metavar="ID", help="The id that `list` shows.")], *, json: AsJson = False
+) -> None:
+    """Show a parked message with its headers; of its body, the size only."""
+    found = _ask(lambda pool: _one(pool, parked_id))
+    if found is None:
+        raise CommandFailed(f"There is no parked message {parked_id}.")
+    fields = {**asdict(found.summary), "headers": found.headers, "body_bytes": found.body_bytes}
+    if json:
+        typer.echo(_json(fields))
+    else:
+        for name, value in fields.items():
+            typer.echo(f"{name}: {value}")
+
+
+async def _page(pool: Pool, state: State | None, before: int | None, limit: int) -> list[ParkedSummary]:
+    async with pool.acquire() as connection:
+        return await page_of_parked(connection, state.value if state else None, before, limit)
+
+
+async def _one(pool: Pool, parked_id: int) -> ParkedInFull | None:
+    async with pool.acquire() as connection:
+        return await parked_in_full(connection, parked_id)
+
+
+def _ask(question: Callable[[Pool], Awaitable[Answer]]) -> Answer:
+    settings = load_settings(DatabaseSettings)
+
+    async def ask() -> Answer:
+        await wait_for_database(settings.database_url, WAIT_SECONDS)
+        async with await open_pool(settings.database_url, max_size=1, name="bursar parked") as pool:
+            await require_migrated(pool)
+            return await question(pool)
+
+    return asyncio.run(ask())
+
+
+def _json(value: Any) -> str:  # noqa: ANN401 - what JSON can hold
+    return jsons.dumps(value, default=str, indent=2)
+
+
+def _print_table(found: list[ParkedSummary]) -> None:
+    table = Table("id", "state", "type", "account", "message", "attempts", "last failed at", "error")
+    for one in found:
+        last_failed_at = f"{one.last_failed_at:%Y-%m-%d %H:%M:%S}Z"
+        cells = (
+            one.id,
+            one.state,
+            one.type,
+            one.account_key or "",
+            one.message_id,
+            one.attempts,
+            last_failed_at,
+            one.error,
+        )
+        table.add_row(*(str(cell) for cell in cells))
+    Console(highlight=False, markup=False).print(table)

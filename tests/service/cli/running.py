@@ -1,0 +1,30 @@
+"""Runs `bursar` as a user does: a process, its exit code and what it printed."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+TIMEOUT_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a command ended."""
+
+    exit_code: int
+    out: str
+    err: str
+
+
+def bursar(*arguments: str, **environment: str) -> Ran:
+    """Run `bursar` with these arguments in an environment that holds nothing else of ours."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bursar.service.cli", *arguments],
+        env={"PATH": os.environ["PATH"], "COLUMNS": "200", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=TIMEOUT_SECONDS,
+    )
+    return Ran(done.returncode, done.stdout, done.stderr)

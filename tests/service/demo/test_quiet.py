@@ -1,0 +1,45 @@
+from typing import Any
+
+import aio_pika
+import asyncpg
+import pytest
+
+from bursar.service.demo.quiet import QUEUES, quiet_watch, something_waits
+
+NOTHING = {"due_now": 0, "due_later": 0}
+QUIET: dict[str, Any] = {
+    "steps": NOTHING,
+    "retries": NOTHING,
+    "instances_not_brought_about": NOTHING,
+    "ticks_running": 0,
+}
+
+
+def test_nothing_waits_when_everything_is_through() -> None:
+    assert not something_waits(QUIET)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": {"due_now": 1, "due_later": 0}},
+        {"retries": {"due_now": 0, "due_later": 1}},
+        {"instances_not_brought_about": {"due_now": 1, "due_later": 0}},
+        {"ticks_running": 1},
+    ],
+)
+def test_what_is_not_through_waits(change: dict[str, Any]) -> None:
+    assert something_waits({**QUIET, **change})
+
+
+async def test_a_queued_message_is_not_quiet(database_url: str, amqp_url: str, connection: asyncpg.Connection) -> None:
+    async with await aio_pika.connect(amqp_url) as broker:
+        channel = await broker.channel()
+        queues = [await channel.declare_queue(name, durable=True) for name in QUEUES]
+        async with quiet_watch(database_url, amqp_url) as watch:
+            await watch.wait()
+            await channel.default_exchange.publish(aio_pika.Message(b""), queues[-1].name)
+            assert await watch.something_is_queued()
+            await queues[-1].purge()
+            await watch.wait()
+    assert await connection.fetchval("SELECT count(*) FROM inbox") == 0
