@@ -3,12 +3,16 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
-from functools import cache
 from operator import attrgetter
 from typing import Any
 
 from bursar.billing.account import Account, Tracked
 from bursar.db.connections import Connection, dumps
+
+
+Reader = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
+
+_READERS: dict[type[Any], Reader] = {}  # one per kind of row
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ async def append(connection: Connection, entries: Sequence[ChangeEntry], now: da
     )
 
 
-def _difference(old: object | None, new: object) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+def _difference(old: Any, new: Any) -> tuple[dict[str, Any] | None, dict[str, Any]]:  # noqa: ANN401 - any dataclass
     names, values = _reader(type(new))
     if old is None:
         return None, {name: value for name, value in zip(names, values(new), strict=True) if value is not None}
@@ -61,8 +65,9 @@ def _difference(old: object | None, new: object) -> tuple[dict[str, Any] | None,
     return {name: was for name, was, _ in changed}, {name: became for name, _, became in changed}
 
 
-@cache
-def _reader(kind: type[object]) -> tuple[tuple[str, ...], Callable[[object], tuple[Any, ...]]]:
+def _reader(kind: type[Any]) -> Reader:
     """The names of a dataclass's fields, and a getter of all their values."""
-    names = tuple(field.name for field in fields(kind))  # type: ignore[arg-type] # every row is a dataclass
-    return names, attrgetter(*names)
+    if kind not in _READERS:
+        names = tuple(field.name for field in fields(kind))
+        _READERS[kind] = (names, attrgetter(*names))
+    return _READERS[kind]
