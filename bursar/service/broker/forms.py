@@ -1,6 +1,6 @@
 """The forms of the messages on the wire, version 1; read tolerantly: unknown fields and headers are ignored (MS-13)."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,4 +53,4 @@ class PartitionTick(Tick):
 
 def tick_message_id(sweep: str, due_at: datetime) -> str:
     """By what a second tick of the same sweep and instant is known (MS-8)."""
-    return f"tick:{sweep}:{due_at.isoformat()}"
+    return f"tick:{sweep}:{due_at.astimezone(UTC).isoformat()}"
