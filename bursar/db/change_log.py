@@ -9,7 +9,6 @@ from typing import Any
 from bursar.billing.account import Account, Tracked
 from bursar.db.connections import Connection, dumps
 
-
 Reader = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
 
 _READERS: dict[type[Any], Reader] = {}  # one per kind of row
