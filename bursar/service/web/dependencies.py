@@ -1,6 +1,6 @@
 """What the web app is made of: passed in once, found again through the request."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,11 +22,11 @@ PUBLISH_TIMEOUT_SECONDS = 5.0
 class Publisher(Protocol):
     """Publishes durably: returns once the broker has confirmed and routed, else raises `Retryable`."""
 
-    async def publish(self, message: ReceivedMessage) -> None:
+    def publish(self, message: ReceivedMessage) -> Coroutine[None, None, None]:
         """Send a message to the partition of its account."""
         ...
 
-    async def publish_tick(self, sweep: str, due_at: datetime, traceparent: str | None = None) -> None:
+    def publish_tick(self, sweep: str, due_at: datetime, traceparent: str | None = None) -> Coroutine[None, None, None]:
         """Send a tick to `bursar.ticks`."""
         ...
 

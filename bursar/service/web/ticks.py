@@ -1,6 +1,5 @@
 """`/v1/ticks`: ticks from an external scheduler, and what became of one (MS-8, KC-80)."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Request
@@ -10,7 +9,8 @@ from bursar.db.clock import real_now
 from bursar.db.ticks import insert_tick, status_of
 from bursar.service.web.dependencies import Web, connected
 from bursar.service.web.fields import Command
-from bursar.service.web.problems import BrokerUnavailable, documented, refused
+from bursar.service.web.problems import documented, refused
+from bursar.service.web.publishing import confirmed
 from bursar.service.web.routes import COMMON_CODES, KEYED_CODES, CronRoute, documented_bearer
 from bursar.sweeps.table import PLANS
 
@@ -28,7 +28,7 @@ class TickAsked(Command):
 @router.post(
     "/{sweep}",
     status_code=202,
-    responses=documented(*COMMON_CODES, *KEYED_CODES, "unknown_sweep", "broker_unavailable", "unavailable"),
+    responses=documented(*COMMON_CODES, *KEYED_CODES, "unknown_sweep", "broker_unavailable"),
 )
 async def post_tick(sweep: str, request: Request, web: Web, asked: TickAsked | None = None) -> dict[str, Any]:
     """Have a sweep run. The same sweep and instant again is the same tick."""
@@ -37,11 +37,8 @@ async def post_tick(sweep: str, request: Request, web: Web, asked: TickAsked | N
     async with connected(web.decider.pool) as connection:
         due_at = (asked and asked.due_at) or (await web.decider.clock.situation(connection)).now
         tick = await insert_tick(connection, sweep, due_at, real_now())
-    try:
-        async with asyncio.timeout(web.publish_timeout_seconds):
-            await web.publisher.publish_tick(sweep, due_at, request.state.traceparent)
-    except TimeoutError:
-        raise BrokerUnavailable("the broker did not confirm a tick in time") from None
+    publishing = web.publisher.publish_tick(sweep, due_at, request.state.traceparent)
+    await confirmed(publishing, web.publish_timeout_seconds)
     web.metrics.ticks.labels(sweep).inc()
     return {"id": tick.id}
 

@@ -29,7 +29,8 @@ from bursar.handlers.messages import (
 )
 from bursar.service.deciding import DatabaseUnavailable
 from bursar.service.web.dependencies import Web, WebDependencies, connected
-from bursar.service.web.problems import BrokerUnavailable, documented, refused
+from bursar.service.web.problems import documented, refused
+from bursar.service.web.publishing import confirmed
 from bursar.service.web.signatures import is_signed
 
 log = structlog.get_logger()
@@ -98,11 +99,7 @@ async def _publish(web: WebDependencies, event: _Event, body: bytes, traceparent
         occurred_at=event.occurred_at,
         traceparent=traceparent,
     )
-    try:
-        async with asyncio.timeout(web.publish_timeout_seconds):
-            await web.publisher.publish(message)
-    except TimeoutError:
-        raise BrokerUnavailable("the broker did not confirm in time") from None
+    await confirmed(web.publisher.publish(message), web.publish_timeout_seconds)
 
 
 async def _resolved(web: WebDependencies, account: str) -> str:

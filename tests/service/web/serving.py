@@ -127,7 +127,7 @@ async def served(decider: Decider, publisher: Publisher | None = None, **changes
                 "info": {"title": "Bursar <messages>", "version": "1"},
                 "channels": {"bursar.ticks": {"address": "x"}},
             },
-            publish_timeout_seconds=0.05,
+            publish_timeout_seconds=5.0 if publisher else 0.05,
         )
     )
     transport = httpx.ASGITransport(app)

@@ -68,7 +68,7 @@ async def test_the_openapi_document_lists_every_code_where_it_may_come(web: Serv
     assert {"already_subscribed", "conflict", "busy"} <= listed["post", "/v1/users/{user}/kiloclaw/trial"]
     assert listed["put", "/v1/users/{user}"] >= {"stripe_customer_taken", "unauthorized", "invalid_request"}
     assert "invalid_signature" in listed["post", "/webhooks/stripe"]
-    everywhere = {"method_not_allowed", "bad_request"}
+    everywhere = {"method_not_allowed", "bad_request", "unavailable"}
     assert set().union(*listed.values()) == set(CODES) - everywhere
 
 

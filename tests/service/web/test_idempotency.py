@@ -79,6 +79,15 @@ async def test_a_crash_after_a_refusal_does_not_turn_it_into_a_grant(
     assert (await web.post(TRIAL, key="k1")).status_code == 400
 
 
+async def test_an_abandoned_key_is_still_its_bodys_own(web: Served, connection: asyncpg.Connection) -> None:
+    path = "/v1/users/ada/kiloclaw/earlybird"
+    await web.post(path, {"payment_id": "pi_1"}, key="k1")
+    await connection.execute(
+        "UPDATE idempotency SET status = NULL, answer = NULL, created_at = created_at - interval '1 hour'"
+    )
+    assert (await web.post(path, {"payment_id": "pi_2"}, key="k1")).status_code == 422
+
+
 async def test_a_fresh_claim_without_an_answer_is_not_taken_over(web: Served, connection: asyncpg.Connection) -> None:
     await web.post(TRIAL, key="k1")
     await connection.execute("UPDATE idempotency SET status = NULL, answer = NULL")

@@ -1,5 +1,6 @@
 """Stripe's webhooks: what is accepted, refused, parked, and sent back (MS-1, MS-2, MS-6)."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 
@@ -121,11 +122,12 @@ async def test_ms_1_an_unknown_event_type_is_counted_and_no_error(web: Served, c
 @pytest.mark.parametrize("down", ["silent", "down"])
 async def test_ms_1_without_a_confirm_in_time_stripe_sends_again(web: Served, down: str) -> None:
     setattr(web.publisher, down, True)
-    answer = await web.send(an_event_body())
+    async with asyncio.timeout(5):
+        answer = await web.send(an_event_body())
 
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
-    assert answer.json()["code"] in {"broker_unavailable", "unavailable"}
+    assert answer.json()["code"] == "broker_unavailable"
     assert web.counted("unavailable") == 1
 
 
