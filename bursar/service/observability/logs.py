@@ -17,7 +17,9 @@ from bursar.billing.errors import describe
 from bursar.service.observability.redaction import redact, redact_fields
 
 MAX_FRAMES = 20
-QUIET_LOGGERS = ("aio_pika", "aiormq", "asyncio", "faststream", "httpcore", "httpx", "stripe", "uvicorn", "aiosmtplib")
+QUIET_LOGGERS = ("aiosmtplib", "asyncio", "faststream", "httpcore", "httpx", "stripe", "uvicorn")
+# They log an error with each attempt to connect; our own lines say once that a server is gone, and that it is back.
+SILENT_LOGGERS = ("aio_pika", "aiormq", "asyncpg.pool")
 
 LogFormat = Literal["auto", "json", "console"]
 
@@ -35,6 +37,8 @@ def configure_logging(level: str, log_format: LogFormat, stream: TextIO | None =
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in SILENT_LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -3,10 +3,14 @@
 import asyncio
 from contextlib import suppress
 
+import structlog
+
 from bursar.billing.errors import Retryable
 from bursar.service.broker.publisher import MessagePublisher
 from bursar.service.processes.supervision import wait_or_stop
 from bursar.service.web.health import Check
+
+log = structlog.get_logger()
 
 LOOK_SECONDS = 1.0
 
@@ -16,14 +20,23 @@ class PublisherKeeper:
 
     def __init__(self, publisher: MessagePublisher) -> None:
         self._publisher = publisher
+        self._is_lost = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep it connected until `stop`."""
         while not stop.is_set():
             if not self._publisher.is_connected:
-                with suppress(Retryable):
-                    await self._publisher.connect()
+                await self._connect()
             await wait_or_stop(stop, LOOK_SECONDS)
+
+    async def _connect(self) -> None:
+        if not self._is_lost:
+            self._is_lost = True
+            log.warning("publisher lost the broker")
+        with suppress(Retryable):
+            await self._publisher.connect()
+            self._is_lost = False
+            log.info("publisher is connected")
 
     def check(self) -> Check:
         """The broker, for readiness."""
