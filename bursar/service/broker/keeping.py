@@ -1,0 +1,116 @@
+"""Keeps one partition consumed: its owner subscribes at once, the others a little later, and then stand by in line."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import aiormq
+from aio_pika.abc import AbstractChannel, AbstractConnection
+
+from bursar.billing.errors import Retryable
+from bursar.service.broker import topology
+from bursar.service.broker.connecting import BROKER_TROUBLE, CLOSE_TIMEOUT_SECONDS, driver_channel
+from bursar.service.broker.lane import Lane
+from bursar.service.broker.membership import Membership
+from bursar.service.observability.metrics import Metrics
+
+PREFETCH = 512  # two full batches: the next one waits here while one is decided
+STANDBY_SECONDS = 1.5  # 3.10 delivers to whoever subscribed first
+OWNER_PRIORITY, STANDBY_PRIORITY = 10, 0  # 4.x delivers to the highest
+
+MakeLane = Callable[[int, aiormq.Channel], Lane]
+
+
+class ChannelLost(Retryable):
+    """The broker closed a channel or cancelled its consumer."""
+
+
+class PartitionKeeper:
+    """Subscribes to one partition again and again, on a new channel each time."""
+
+    def __init__(
+        self,
+        partition: int,
+        connection: AbstractConnection,
+        membership: Membership,
+        make_lane: MakeLane,
+        metrics: Metrics,
+    ) -> None:
+        self._partition = partition
+        self._connection = connection
+        self._membership = membership
+        self._make_lane = make_lane
+        self._label = topology.routing_key(partition)
+        self._metrics = metrics
+        self._lane: Lane | None = None
+        self._changed = asyncio.Event()
+        metrics.lane_depth.labels(self._label).set_function(self._depth)
+        metrics.lane_oldest_age_seconds.labels(self._label).set_function(self._oldest_age_seconds)
+
+    def release(self) -> None:
+        """Give the partition up after the running batch, and get in line again behind its owner."""
+        self._changed.set()
+        if self._lane:
+            self._lane.release()
+
+    def own(self) -> None:
+        """It is ours now: whoever has it lets go, and a tick that was under way is ours to go on with."""
+        self._changed.set()
+        if self._lane:
+            self._lane.sweep()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Consume until told to stop and released. Raises ChannelLost."""
+        while not stop.is_set():
+            await self._wait_in_line(stop)
+            if not stop.is_set():
+                await self._consume(stop)
+
+    async def _wait_in_line(self, stop: asyncio.Event) -> None:
+        while not self._membership.owns(self._partition) and not stop.is_set():
+            self._changed.clear()
+            try:
+                async with asyncio.timeout(STANDBY_SECONDS):
+                    await self._changed.wait()
+            except TimeoutError:
+                return
+
+    async def _consume(self, stop: asyncio.Event) -> None:
+        channel = await self._connection.channel(publisher_confirms=False)
+        try:
+            lane = await self._subscribe(channel)
+            if stop.is_set():
+                lane.release()
+            await lane.run()
+            is_lost = not lane.has_channel
+        finally:
+            self._lane = None
+            self._metrics.lane_up.labels(self._label).set(0)
+            # Closed, not cancelled: only then everything goes back in order before another consumer gets any.
+            with contextlib.suppress(*BROKER_TROUBLE):
+                await asyncio.wait_for(channel.close(), CLOSE_TIMEOUT_SECONDS)
+        if is_lost:
+            raise ChannelLost(f"the broker closed the channel of partition {self._label}")
+
+    async def _subscribe(self, channel: AbstractChannel) -> Lane:
+        await channel.set_qos(prefetch_count=PREFETCH)
+        driver = await driver_channel(channel)
+        self._lane = lane = self._make_lane(self._partition, driver)
+        driver.closing.add_done_callback(lambda _: lane.lose_channel())
+        driver.on_consumer_cancel_callbacks.add(lambda _: lane.lose_channel())
+        owned = self._membership.owns(self._partition)
+        priority = OWNER_PRIORITY if owned else STANDBY_PRIORITY
+        queue = topology.partition_queue(self._partition)
+        await driver.basic_consume(queue, lane.inflow.add, arguments={"x-priority": priority})
+        self._metrics.lane_up.labels(self._label).set(1)
+        if owned:
+            lane.sweep()
+        if owned and not self._membership.owns(self._partition):
+            lane.release()  # it was given to another while we subscribed
+        return lane
+
+    def _depth(self) -> float:
+        return len(self._lane.inflow) if self._lane else 0
+
+    def _oldest_age_seconds(self) -> float:
+        return self._lane.inflow.oldest_age_seconds if self._lane else 0.0

@@ -1,0 +1,132 @@
+"""One partition on one channel: takes what has queued up, has it decided, acknowledges once after the commit."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+import aiormq
+import aiormq.exceptions
+import structlog
+from aiormq.abc import DeliveredMessage
+
+from bursar.billing.errors import Retryable, describe
+from bursar.db.decide import MAX_ITEMS
+from bursar.handlers.messages import ReceivedMessage
+from bursar.service.broker.batches import Batches, Sweeps
+from bursar.service.broker.inflow import Inflow
+from bursar.service.broker.reading import received
+
+log = structlog.get_logger()
+
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 5.0
+JITTER = 0.5  # of the pause, at most
+
+
+class Lane:
+    """Lives as long as its channel. What it did not acknowledge comes again, to whoever is next."""
+
+    def __init__(
+        self, partition: int, channel: aiormq.Channel, batches: Batches, sweeps: Sweeps, slots: asyncio.Semaphore
+    ) -> None:
+        self.partition = partition
+        self.has_channel = True
+        self._channel = channel
+        self._batches = batches
+        self._sweeps = sweeps
+        self._slots = slots
+        self._wake = asyncio.Event()
+        self.inflow = Inflow(self._wake)
+        self._ended = asyncio.Event()
+        self._may_sweep = False
+        self._sweeps_failed = 0
+        self._sweep_at = 0.0
+
+    def release(self) -> None:
+        """Finish the running batch and end; what waits goes back to the broker (MS-12)."""
+        self._ended.set()
+        self._wake.set()
+
+    def lose_channel(self) -> None:
+        """The channel is gone: nothing that it delivered may be acknowledged any more."""
+        self.has_channel = False
+        self._ended.set()
+        self._wake.set()
+
+    def sweep(self) -> None:
+        """Look whether a tick is under way on the partition, and go on with it."""
+        self._may_sweep = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until released or without a channel. Messages and a sweep's pages take turns."""
+        while not self._ended.is_set():
+            self._wake.clear()
+            if self.inflow:
+                await self._take_batch()
+            if self._may_sweep and self._seconds_to_page() <= 0:
+                await self._take_page()
+            elif not self.inflow:
+                await _set_within(self._wake, self._seconds_to_page() if self._may_sweep else None)
+
+    async def _take_batch(self) -> None:
+        taken: list[DeliveredMessage] = []
+        messages: list[ReceivedMessage] = []
+        failures = 0
+        while not self._ended.is_set():
+            async with self._slots:
+                # Taken only now: what came while waiting for the slot makes the batch larger.
+                if not taken:
+                    taken = self.inflow.take(MAX_ITEMS)
+                    messages = [received(delivered) for delivered in taken]
+                if not self._ended.is_set() and await self._is_handled(messages):
+                    await self._acknowledge(taken)
+                    return
+            failures += 1
+            await _set_within(self._ended, pause_seconds(failures))
+
+    async def _is_handled(self, messages: Sequence[ReceivedMessage]) -> bool:
+        try:
+            self._may_sweep |= await self._batches.handle(messages)
+        except Retryable as error:
+            log.warning("batch waits", partition=self.partition, size=len(messages), error=describe(error))
+            return False
+        return True
+
+    async def _acknowledge(self, taken: Sequence[DeliveredMessage]) -> None:
+        """Everything up to the last, at once. On a channel that is gone: they come again and drop out at the inbox."""
+        tag = taken[-1].delivery_tag
+        assert tag is not None, "a delivery has a tag"
+        try:
+            await self._channel.basic_ack(tag, multiple=True, wait=False)
+        except (aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:
+            log.warning("batch not acknowledged", partition=self.partition, error=type(error).__name__)
+            self.lose_channel()
+
+    async def _take_page(self) -> None:
+        try:
+            async with self._slots:
+                self._may_sweep = await self._sweeps.page(self.partition)
+        except Exception as error:  # noqa: BLE001 - a sweep that fails must not stop messages; the tick's row stays
+            self._sweeps_failed += 1
+            self._sweep_at = asyncio.get_running_loop().time() + pause_seconds(self._sweeps_failed)
+            log.warning("page failed", partition=self.partition, error=describe(error), failures=self._sweeps_failed)
+        else:
+            self._sweeps_failed = 0
+
+    def _seconds_to_page(self) -> float:
+        return self._sweep_at - asyncio.get_running_loop().time()
+
+
+async def _set_within(event: asyncio.Event, seconds: float | None) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+
+
+def pause_seconds(failures: int) -> float:
+    """0.1 s doubling to 5 s, and up to a half more by chance; for as long as it takes."""
+    doubled: float = FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 16)
+    return min(doubled, LONGEST_PAUSE_SECONDS) * (1 + JITTER * random.random())  # noqa: S311 - not a secret
