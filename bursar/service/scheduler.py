@@ -82,7 +82,7 @@ class Scheduler:
             await _pause(stop, LEADING_SECONDS)
 
     async def tick(self, connection: Connection) -> None:
-        """Make the tick of the hour unless it exists, so that the latest missed one is caught up; send what was lost."""
+        """Make the tick of the hour unless it exists: so the latest missed one is caught up. Send what was lost."""
         situation = await self._clock.situation(connection)
         due_at = situation.now.replace(minute=0, second=0, microsecond=0)
         if not await ticks.exists(connection, HOURLY, due_at):
