@@ -51,7 +51,12 @@ def web_of(request: Request) -> WebDependencies:
     return web
 
 
-Web = Annotated[WebDependencies, Depends(web_of)]
+async def _web(request: Request) -> WebDependencies:
+    """A coroutine, since FastAPI would call a plain function in a thread."""
+    return web_of(request)
+
+
+Web = Annotated[WebDependencies, Depends(_web)]
 
 
 @asynccontextmanager

@@ -61,13 +61,13 @@ class CronRoute(ApiRoute):
         return settings.cron_secret
 
 
-def command_id_of(request: Request) -> str:
+async def _command_id(request: Request) -> str:
     """The message id of the request's command: the same one for the same idempotency key, else new."""
     keyed: str | None = getattr(request.state, "command_id", None)
     return keyed or f"command:{request.state.request_id}"
 
 
-CommandId = Annotated[str, Depends(command_id_of)]
+CommandId = Annotated[str, Depends(_command_id)]
 
 
 def _require_bearer(request: Request, secret: SecretStr) -> None:
