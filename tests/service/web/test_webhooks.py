@@ -49,6 +49,7 @@ async def test_ms_1_any_live_secret_may_have_signed(web: Served) -> None:
         "",
         f"t={'9' * 5000},v1=00",
     ],
+    ids=["other secret", "other body", "stale", "unsigned", "nonsense", "empty", "absurd"],
 )
 async def test_ms_1_a_bad_or_stale_signature_is_refused(web: Served, header: str) -> None:
     answer = await web.send(an_event_body(), Stripe_Signature=header)
