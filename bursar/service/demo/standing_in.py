@@ -2,10 +2,11 @@
 
 import argparse
 import asyncio
+import contextlib
 import hmac
 import json
+import os
 import socket
-import sys
 import threading
 from collections.abc import Callable
 
@@ -15,6 +16,7 @@ from starlette.requests import Request
 
 LOOPBACK = "127.0.0.1"
 BACKLOG = 256
+STANDARD_INPUT = 0
 SHUTDOWN_SECONDS = 2
 
 
@@ -61,8 +63,11 @@ async def serve_until_orphaned(app: Starlette, http: socket.socket, ports: dict[
 
 def _when_standard_input_ends(loop: asyncio.AbstractEventLoop, act: Callable[[], None]) -> None:
     def wait() -> None:
-        sys.stdin.buffer.read()
-        loop.call_soon_threadsafe(act)
+        # The descriptor itself: a thread inside a buffered reader would abort the interpreter when it ends.
+        while os.read(STANDARD_INPUT, 1024):
+            pass
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server ended by itself
+            loop.call_soon_threadsafe(act)
 
     # A daemon thread, since a read of standard input cannot be interrupted.
     threading.Thread(target=wait, daemon=True).start()
