@@ -96,4 +96,4 @@ def _answer(
 
 
 def _cause(step: ClaimedStep) -> str:
-    return f"step:{step.key}:{step.asked}"
+    return f"step:{step.key}:{step.asked}:{step.attempts}"

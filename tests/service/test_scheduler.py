@@ -16,7 +16,7 @@ from bursar.service.sweeping import Sweeping
 from bursar.service.ticking import LOST_AFTER, TickExpander
 from tests.billing.kiloclaw.making import CATALOGUE, HOUR, NOW
 from tests.db.deciding import StandingClock, a_decider
-from tests.service.test_sweeping import tick_message
+from tests.service.partition_ticks import tick_message
 
 PATIENCE_SECONDS = 10.0
 

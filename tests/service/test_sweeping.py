@@ -4,7 +4,6 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-import orjson
 import pytest
 
 from bursar.billing.account import partition_of, user_key
@@ -13,17 +12,11 @@ from bursar.db import ticks
 from bursar.db.connections import Connection
 from bursar.handlers.messages import ReceivedMessage
 from bursar.service.sweeping import Sweeping
-from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR, NOW, a_trial
+from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR, a_trial
+from tests.service.partition_ticks import OVER, PARTITION, tick_message
 from tests.service.steps.acting import Acting, acting, having
 
-OVER = NOW + 31 * DAY
-PARTITION = 7
 USERS = [user for user in (f"u{number}" for number in range(3_000)) if partition_of(user_key(user), 32) == PARTITION]
-
-
-def tick_message(sweep: str, due_at: datetime = OVER, partition: int = PARTITION) -> ReceivedMessage:
-    body = orjson.dumps({"tick_id": 1, "sweep": sweep, "due_at": due_at, "partition": partition})
-    return ReceivedMessage(f"tick:{sweep}:{due_at.isoformat()}:{partition}", "tick", "", body)
 
 
 @asynccontextmanager

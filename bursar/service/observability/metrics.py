@@ -62,7 +62,7 @@ class Metrics:
         )
         self.instance_calls = self._counter("instance_calls", "Calls to the instance API.", "desired", "result")
         self.unresolved_instances = self._gauge(
-            "unresolved_instances", "Instances whose desired state could not be brought about for 24 hours."
+            "unresolved_instances", "Instances not brought about for 24 hours, and every start that failed."
         )
 
     def _web(self) -> None:
