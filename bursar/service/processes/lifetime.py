@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,8 @@ log = structlog.get_logger()
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 EXIT_BY_SIGNAL = 128
+STANDARD_INPUT = 0
+READ_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,9 @@ def exit_with_parent() -> None:
     """End this process at once when its standard input ends, which is when its parent is gone, even by `kill -9`."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not by `sys.stdin`, whose lock the interpreter wants when it ends.
+        while os.read(STANDARD_INPUT, READ_BYTES):
+            pass
         os._exit(EXIT_BY_SIGNAL + signal.SIGKILL)
 
     # A daemon thread, since a read of standard input cannot be interrupted.

@@ -61,15 +61,14 @@ async def running(
 async def said(process: asyncio.subprocess.Process, event: str) -> dict[str, str]:
     """The next line of its log with that event."""
     assert process.stderr is not None
+    last = b""
     async with asyncio.timeout(DEADLINE_SECONDS):
         async for line in process.stderr:
-            try:
-                fields: dict[str, str] = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                raise AssertionError(line.decode()) from None
-            if fields["event"] == event:
+            last = line
+            fields: dict[str, str] = orjson.loads(line) if line.startswith(b"{") else {}
+            if fields.get("event") == event:
                 return fields
-    raise AssertionError(f"it ended without saying {event!r}")
+    raise AssertionError(f"it ended without saying {event!r}; its last words: {last.decode()}")
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:

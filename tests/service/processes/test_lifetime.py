@@ -19,7 +19,8 @@ async def work(stop):
     say("running")
     await stop.wait()
     say("draining")
-    await asyncio.to_thread(sys.stdin.readline)
+    if not sys.argv[2:]:
+        await asyncio.to_thread(sys.stdin.readline)
     say("drained")
 
 async def main(stop):
@@ -77,6 +78,14 @@ def test_a_second_signal_ends_the_process_at_once() -> None:
         assert next_word(started) == "draining"
         started.send_signal(signal.SIGINT)
         assert started.wait(timeout=30) == 128 + signal.SIGINT
+
+
+def test_a_process_that_would_end_with_its_parent_ends_well_before_it() -> None:
+    with process("60", "exit-with-parent") as started:
+        assert next_word(started) == "running"
+        started.send_signal(signal.SIGTERM)
+        assert [next_word(started) for _ in range(3)] == ["draining", "drained", "ended"]
+        assert started.wait(timeout=30) == 0
 
 
 def test_a_process_ends_with_its_parent() -> None:
