@@ -5,7 +5,7 @@ STAMP := .venv/.stamp
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
 .DELETE_ON_ERROR:
-.PHONY: demo test up lock clean
+.PHONY: demo test up bench lock clean
 
 demo: $(STAMP)
 	@$(BIN)/bursar demo
@@ -15,6 +15,9 @@ test: $(STAMP)
 
 up: $(STAMP)
 	@$(BIN)/bursar up
+
+bench: $(STAMP)
+	@$(BIN)/python -m bench.throughput $(BENCH)
 
 # UPGRADE=1 takes the newest versions that pyproject.toml allows.
 lock: $(STAMP)

@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bursar.billing.catalogue import Catalogue, Prices
 from bursar.billing.errors import BursarError
+from bursar.db.decide import MAX_ITEMS
 
 CHECKOUT = Path(__file__).parents[2]
 DEFAULT_CATALOGUE = CHECKOUT / "deploy" / "catalogue.toml"
@@ -134,6 +135,9 @@ class Settings(BrokerSettings):
     bursar_migrate: bool = Field(default=False, description="Migrate the database when a process starts.")
     bursar_drain_seconds: float = Field(
         20.0, gt=0, le=300, description="How long running work may take to finish after a stop signal."
+    )
+    bursar_max_batch: int = Field(
+        MAX_ITEMS, ge=1, le=MAX_ITEMS, description="How many messages a lane decides in one transaction, at most."
     )
     bursar_log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe log lines that are written."

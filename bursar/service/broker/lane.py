@@ -27,7 +27,14 @@ class Lane:
     """Lives as long as its channel. What it did not acknowledge comes again, to whoever is next."""
 
     def __init__(
-        self, partition: int, channel: aiormq.Channel, batches: Batches, sweeps: Sweeps, slots: asyncio.Semaphore
+        self,
+        partition: int,
+        channel: aiormq.Channel,
+        batches: Batches,
+        sweeps: Sweeps,
+        slots: asyncio.Semaphore,
+        *,
+        max_batch: int = MAX_ITEMS,
     ) -> None:
         self.partition = partition
         self.has_channel = True
@@ -35,6 +42,7 @@ class Lane:
         self._batches = batches
         self._sweeps = sweeps
         self._slots = slots
+        self._max_batch = max_batch
         self._wake = asyncio.Event()
         self.inflow = Inflow(self._wake)
         self._ended = asyncio.Event()
@@ -77,7 +85,7 @@ class Lane:
             async with self._slots:
                 # Taken only now: what came while waiting for the slot makes the batch larger.
                 if not taken:
-                    taken = self.inflow.take(MAX_ITEMS)
+                    taken = self.inflow.take(self._max_batch)
                     messages = [received(delivered) for delivered in taken]
                 if not self._ended.is_set() and await self._is_handled(messages):
                     await self._acknowledge(taken)

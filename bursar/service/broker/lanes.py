@@ -7,6 +7,7 @@ import aiormq
 from aio_pika.abc import AbstractConnection
 
 from bursar.billing.errors import Retryable
+from bursar.db.decide import MAX_ITEMS
 from bursar.service.broker import topology
 from bursar.service.broker.batches import Batches, Sweeps
 from bursar.service.broker.connecting import BROKER_TROUBLE, CLOSE_TIMEOUT_SECONDS, connect
@@ -36,6 +37,7 @@ class Lanes:
         batches: Batches,
         sweeps: Sweeps,
         metrics: Metrics,
+        max_batch: int = MAX_ITEMS,
     ) -> None:
         self._amqp_url = amqp_url
         self._partitions = partitions
@@ -43,6 +45,7 @@ class Lanes:
         self._batches = batches
         self._sweeps = sweeps
         self._metrics = metrics
+        self._max_batch = max_batch
         self._slots = asyncio.Semaphore(BATCHES_AT_ONCE)
         self.is_connected = False
         self.states = {
@@ -115,7 +118,7 @@ class Lanes:
         return PartitionKeeper(partition, connection, self._membership, self._lane, self._metrics)
 
     def _lane(self, partition: int, channel: aiormq.Channel) -> Lane:
-        return Lane(partition, channel, self._batches, self._sweeps, self._slots)
+        return Lane(partition, channel, self._batches, self._sweeps, self._slots, max_batch=self._max_batch)
 
 
 def _move(keepers: dict[int, PartitionKeeper], lost: frozenset[int], gained: frozenset[int]) -> None:

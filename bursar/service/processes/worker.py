@@ -59,6 +59,7 @@ def _working_parts(base: Foundation, outside: Outside) -> tuple[Lanes, list[Part
         batches=Batches(base.decider, decode, sweeping, base.metrics),
         sweeps=sweeping,
         metrics=base.metrics,
+        max_batch=base.settings.bursar_max_batch,
     )
     runner = StepRunner(base.decider, outside, base.catalogue, base.metrics)
     retries = Retries(base.decider, decode, sweeping, base.metrics)
