@@ -23,5 +23,5 @@ async def waiting(channel: Channel, queue_name: str) -> int:
     return count
 
 
-def stripe_message(number: int, account: str = "user:u1") -> ReceivedMessage:
-    return ReceivedMessage(f"evt_{number}", "stripe.invoice.paid", account, b"%d" % number)
+def stripe_message(number: int, account: str = "user:u1", body: bytes | None = None) -> ReceivedMessage:
+    return ReceivedMessage(f"evt_{number}", "stripe.invoice.paid", account, body or b"%d" % number)

@@ -1,0 +1,72 @@
+import asyncio
+from typing import Any
+
+import aiormq
+from aiormq.abc import DeliveredMessage
+from pamqp import commands as spec
+from pamqp.header import ContentHeader
+
+from bursar.service.broker import topology
+from bursar.service.broker.batches import Batches
+from bursar.service.broker.connecting import connect, driver_channel
+from bursar.service.broker.inflow import Inflow
+from bursar.service.broker.lane import Lane
+from bursar.service.deciding import Decider
+from bursar.service.observability.metrics import Metrics
+from tests.service.broker.queues import stripe_message
+from tests.service.broker.working import DEADLINE_SECONDS, FakeSweeps, Hold, Seen, Troubled, a_decider, published, until
+
+
+async def subscribed(driver: aiormq.Channel, decider: Decider, seen: Seen) -> Lane:
+    sweeps = FakeSweeps()
+    batches = Batches(decider, seen.decode, sweeps, Metrics())
+    lane = Lane(0, driver, batches, sweeps, asyncio.Semaphore(1))
+    driver.closing.add_done_callback(lambda _: lane.lose_channel())
+    await driver.basic_consume(topology.partition_queue(0), lane.inflow.add)
+    return lane
+
+
+async def test_a_channel_closed_in_the_middle_ends_the_lane_and_another_repeats_no_effect(
+    amqp_url: str, database_url: str
+) -> None:
+    await published(amqp_url, [stripe_message(number) for number in range(10)], 1)
+    seen, hold = Seen(), Hold()
+    connection = await connect(amqp_url, "test")
+    async with connection, a_decider(database_url) as decider:
+        driver = await driver_channel(await connection.channel(publisher_confirms=False))
+        lane = await subscribed(driver, Troubled(decider, hold), seen)
+        running = asyncio.create_task(lane.run())
+        await hold.wait()
+        # The broker closes a channel on which a tag is acknowledged that it never gave.
+        await driver.basic_ack(999, wait=False)
+        await until(lambda: not lane.has_channel)
+        hold.released.set()
+        await asyncio.wait_for(running, DEADLINE_SECONDS)
+
+        second = await driver_channel(await connection.channel(publisher_confirms=False))
+        lane = await subscribed(second, decider, seen)
+        running = asyncio.create_task(lane.run())
+        await until(lambda: len(seen.ids) == 10, seen.changed)
+        lane.release()
+        await asyncio.wait_for(running, DEADLINE_SECONDS)
+        assert not second.is_closed
+    assert sorted(seen.ids) == sorted(f"evt_{number}" for number in range(10))
+
+
+def delivered(tag: int) -> DeliveredMessage:
+    delivery = spec.Basic.Deliver(consumer_tag="c", delivery_tag=tag, exchange="e", routing_key="k")
+    channel: Any = None
+    return DeliveredMessage(delivery, ContentHeader(), b"", channel)
+
+
+async def test_ms_4_the_inflow_restores_the_order_of_the_delivery_tags() -> None:
+    wake = asyncio.Event()
+    inflow = Inflow(wake)
+    for tag in (2, 4, 3):
+        await inflow.add(delivered(tag))
+    assert (len(inflow), wake.is_set()) == (0, False)
+    await inflow.add(delivered(1))
+    assert wake.is_set()
+    assert [message.delivery_tag for message in inflow.take(3)] == [1, 2, 3]
+    assert [message.delivery_tag for message in inflow.take(3)] == [4]
+    assert inflow.oldest_age_seconds == 0

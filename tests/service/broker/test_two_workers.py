@@ -1,0 +1,55 @@
+import asyncpg
+
+from bursar.billing.account import partition_of
+from tests.service.broker.queues import stripe_message
+from tests.service.broker.working import Seen, Worker, a_decider, a_worker, published, until
+
+PARTITIONS = 8
+ROUND = 40
+ROUNDS = 20  # at most, until both worked on their own halves only
+
+
+def owned(worker: Worker) -> set[int]:
+    return {partition for partition in range(PARTITIONS) if worker.membership.owns(partition)}
+
+
+def round_of_messages(number: int) -> list[str]:
+    """Ids of messages, one for each of 40 users, spread over all partitions."""
+    return [f"evt_{number * ROUND + user}" for user in range(ROUND)]
+
+
+async def publish_round(amqp_url: str, number: int) -> None:
+    messages = [stripe_message(number * ROUND + user, f"user:u{user}") for user in range(ROUND)]
+    await published(amqp_url, messages, PARTITIONS)
+
+
+def of_partitions(ids: list[str]) -> set[int]:
+    return {partition_of(f"user:u{int(one.removeprefix('evt_')) % ROUND}", PARTITIONS) for one in ids}
+
+
+async def test_ms_4_workers_share_the_partitions_and_one_takes_over_from_the_dead(
+    amqp_url: str, database_url: str, connection: asyncpg.Connection
+) -> None:
+    """A late joiner gets its half; after one dies without a word, nothing is lost and nothing done twice."""
+    ada_seen, bob_seen = Seen(), Seen()
+    async with (
+        a_decider(database_url) as decider,
+        a_worker(amqp_url, decider, ada_seen, name="ada", partitions=PARTITIONS) as ada,
+    ):
+        await until(lambda: len(owned(ada)) == PARTITIONS and not ada.lanes.down)
+        async with a_worker(amqp_url, decider, bob_seen, name="bob", partitions=PARTITIONS) as bob:
+            await until(lambda: len(owned(ada)) == len(owned(bob)) == PARTITIONS // 2)
+            rounds = 0
+            while of_partitions(bob_seen.ids[-ROUND // 4 :]) != owned(bob) and rounds < ROUNDS:
+                await publish_round(amqp_url, rounds)
+                rounds += 1
+                wanted = rounds * ROUND
+                await until(lambda: len(ada_seen.ids) + len(bob_seen.ids) == wanted)  # noqa: B023 - within the round
+            assert of_partitions(bob_seen.ids) == owned(bob)
+            bob.task.cancel()
+            await publish_round(amqp_url, rounds)
+            rounds += 1
+            await until(lambda: len(ada_seen.ids) + len(bob_seen.ids) >= rounds * ROUND)
+    everything = [one for number in range(rounds) for one in round_of_messages(number)]
+    assert sorted(ada_seen.ids + bob_seen.ids) == sorted(everything)
+    assert await connection.fetchval("SELECT count(*) FROM inbox") == len(everything)
