@@ -11,9 +11,10 @@ from bursar.handlers.messages import ReceivedMessage, item_of
 from bursar.service.broker.batches import Batches
 from bursar.service.broker.lanes import Lanes
 from bursar.service.broker.membership import Membership
-from bursar.service.broker.publisher import open_publisher
+from bursar.service.broker.publisher import MessagePublisher, open_publisher
 from bursar.service.broker.reading import Decode
 from bursar.service.broker.retries import Retries
+from bursar.service.broker.subscribers import Subscribers
 from bursar.service.observability.metrics import Metrics
 from bursar.service.processes.foundation import Foundation, foundation
 from bursar.service.processes.gauges import ParkedGauge
@@ -25,6 +26,7 @@ from bursar.service.processes.readiness import ProcessReadiness
 from bursar.service.settings import Settings
 from bursar.service.steps.runner import Outside, StepRunner
 from bursar.service.sweeping import Sweeping
+from bursar.service.ticking import TickExpander
 from bursar.service.web.health import Check
 
 LANES_SHOWN = 4
@@ -39,7 +41,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
         open_publisher(settings.amqp_url, settings.bursar_partitions) as publisher,
         opened_outside(settings) as outside,
     ):
-        lanes, working = _working_parts(base, outside)
+        lanes, working = _working_parts(base, publisher, outside)
         keeper = PublisherKeeper(publisher)
         states = [part.state for part in working]
         readiness = ProcessReadiness(
@@ -50,7 +52,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
         await run_parts(parts, stop, settings.bursar_drain_seconds)
 
 
-def _working_parts(base: Foundation, outside: Outside) -> tuple[Lanes, list[Part]]:
+def _working_parts(base: Foundation, publisher: MessagePublisher, outside: Outside) -> tuple[Lanes, list[Part]]:
     decode, sweeping = decoder(base.catalogue), Sweeping(base.decider, base.catalogue)
     lanes = Lanes(
         base.settings.amqp_url,
@@ -63,11 +65,18 @@ def _working_parts(base: Foundation, outside: Outside) -> tuple[Lanes, list[Part
     )
     runner = StepRunner(base.decider, outside, base.catalogue, base.metrics)
     retries = Retries(base.decider, decode, sweeping, base.metrics)
+    subscribers = Subscribers(
+        base.settings.amqp_url,
+        base.settings.bursar_partitions,
+        expand=TickExpander(base.decider, publisher).expand,
+        database=base.decider,
+    )
     gauge = ParkedGauge(base.decider, base.metrics)
     return lanes, [
         Part.of("lanes", lanes.run),
         Part.of("steps", runner.run),
         Part.of("retries", retries.run),
+        Part.of("ticks and dead letters", subscribers.run),
         Part.of("gauges", gauge.run),
     ]
 

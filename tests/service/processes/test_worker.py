@@ -1,12 +1,14 @@
 """A real worker: it drains on SIGTERM, and nothing is lost or done twice (MS-2, MS-12)."""
 
 import asyncio
+import json
 import signal
 
 import asyncpg
 import httpx
 
 from bursar.service.broker.publisher import MessagePublisher, open_publisher
+from tests.service.cli.running import bursar
 from tests.service.processes.running import environment_of, invoice_paid, running, said, until
 
 MESSAGES = 3_000
@@ -44,6 +46,15 @@ async def test_ms_12_a_worker_drains_on_sigterm_and_another_goes_on(
         await until(all_of_them)
     assert await connection.fetchval("SELECT count(*) FROM parked_messages") == 0
     assert await connection.fetchval("SELECT count(*) FROM workers") <= 1
+
+
+async def test_ms_8_a_tick_by_hand_is_worked_off(database_url: str, amqp_url: str) -> None:
+    environment = environment_of(database_url, amqp_url)
+    async with running("worker", environment):
+        ran = await asyncio.to_thread(bursar, "tick", "hourly", "--wait", "--json", **environment)
+        ticked = json.loads(ran.out)
+    assert ticked["state"] == "done"
+    assert ticked["counts"]["trial_expiry"]["found"] == 0
 
 
 async def test_a_worker_is_ready_once_it_consumes(database_url: str, amqp_url: str) -> None:
