@@ -25,8 +25,14 @@ CONTENTION = (
     asyncpg.LockNotAvailableError,
     asyncpg.QueryCanceledError,
 )
-# The database said no to what was saved (a unique key of another user, a constraint): an item's fault.
-AT_FAULT = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.RaiseError, BursarError)
+# The database said no to what was saved (a unique key of another user, a constraint, a limit): an item's fault.
+AT_FAULT = (
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DataError,
+    asyncpg.ProgramLimitExceededError,
+    asyncpg.RaiseError,
+    BursarError,
+)
 # Whatever else Postgres, its client or the network raises: nothing was decided.
 UNAVAILABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
 CONTENTION_ATTEMPTS = 4
