@@ -9,6 +9,7 @@ import pytest
 from bursar.billing.account import partition_of
 from bursar.handlers.messages import ReceivedMessage
 from bursar.service.broker import topology
+from bursar.service.broker.forms import Headers, PartitionTick, Tick
 from bursar.service.broker.publisher import MessagePublisher, NotConfirmed
 from tests.service.broker.queues import Channel, taken, waiting
 
@@ -53,6 +54,7 @@ async def test_ms_2_a_message_waits_durably_in_the_partition_of_its_account(
     assert received.headers["occurred_at"] == "2026-03-01T12:00:00+00:00"
     assert received.headers["schema"] == 1
     assert str(received.headers["traceparent"]).startswith("00-1111")
+    assert Headers.model_validate(received.headers).occurred_at == AT  # as documented (MS-13)
 
 
 async def test_ms_8_ticks_carry_their_sweep_and_instant(publisher: MessagePublisher, channel: Channel) -> None:
@@ -62,7 +64,10 @@ async def test_ms_8_ticks_carry_their_sweep_and_instant(publisher: MessagePublis
     assert tick.message_id == "tick:hourly:2026-03-01T12:00:00+00:00"
     assert orjson.loads(tick.body) == {"sweep": "hourly", "due_at": "2026-03-01T12:00:00+00:00"}
     assert (part.message_id, part.type) == ("tick:hourly:2026-03-01T12:00:00+00:00:1", "tick")
-    assert orjson.loads(part.body)["partition"] == 1
+    assert PartitionTick.model_validate_json(part.body) == PartitionTick(
+        tick_id=7, sweep="hourly", due_at=AT, partition=1
+    )
+    assert Tick.model_validate_json(tick.body) == Tick(sweep="hourly", due_at=AT)
 
 
 async def test_ms_2_an_unroutable_message_raises(publisher: MessagePublisher, channel: Channel) -> None:
