@@ -35,7 +35,10 @@ PARTITIONS = 32
 PUBLISHING_AT_ONCE = 256
 POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 120.0
-MODES = {"batches": MAX_ITEMS, "transaction_per_message": 1}
+MODES = {
+    "batches": (MAX_ITEMS, 2),
+    "transaction_per_message": (1, 8),
+}  # messages in a transaction, and how many at once
 
 console = Console()
 
@@ -64,17 +67,17 @@ async def _measure_all(servers: Servers, lives: Sequence[Life], rounds: int) -> 
     """In turn, so that a machine that becomes slower is slower for both."""
     rates: dict[str, list[float]] = {mode: [] for mode in MODES}
     for number in range(rounds):
-        for mode, max_batch in MODES.items():
-            rate = await _measure(servers, lives, max_batch)
+        for mode, sizes in MODES.items():
+            rate = await _measure(servers, lives, sizes)
             rates[mode].append(rate)
             console.print(f"round {number + 1}, {mode}: {rate:,.0f} events/s")
     return rates
 
 
-async def _measure(servers: Servers, lives: Sequence[Life], max_batch: int) -> float:
+async def _measure(servers: Servers, lives: Sequence[Life], sizes: tuple[int, int]) -> float:
     """Events per second of a worker that takes at most so many messages in a transaction."""
     async with _fresh_database(servers.database_url) as database_url:
-        environment = _environment(servers, database_url, lives, max_batch)
+        environment = _environment(servers, database_url, lives, sizes)
         async with open_publisher(servers.amqp_url, PARTITIONS) as publisher:
             published = await _publish(publisher, lives)
         stop = asyncio.Event()
@@ -138,11 +141,12 @@ async def _fresh_database(database_url: str) -> AsyncIterator[str]:
         await server.close()
 
 
-def _environment(servers: Servers, database_url: str, lives: Sequence[Life], max_batch: int) -> dict[str, str]:
+def _environment(servers: Servers, database_url: str, lives: Sequence[Life], sizes: tuple[int, int]) -> dict[str, str]:
     own = {
         "DATABASE_URL": database_url,
         "AMQP_URL": servers.amqp_url,
-        "BURSAR_MAX_BATCH": str(max_batch),
+        "BURSAR_MAX_BATCH": str(sizes[0]),
+        "BURSAR_BATCHES_AT_ONCE": str(sizes[1]),
         "BURSAR_HEALTH_PORT": "0",
         "BURSAR_LOG_LEVEL": "warning",
         **price_environment(lives),

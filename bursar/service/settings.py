@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from bursar.billing.catalogue import Catalogue, Prices
 from bursar.billing.errors import BursarError
 from bursar.db.decide import MAX_ITEMS
+from bursar.service.joining import BATCHES_AT_ONCE
 
 CHECKOUT = Path(__file__).parents[2]
 DEFAULT_CATALOGUE = CHECKOUT / "deploy" / "catalogue.toml"
@@ -137,7 +138,10 @@ class Settings(BrokerSettings):
         20.0, gt=0, le=300, description="How long running work may take to finish after a stop signal."
     )
     bursar_max_batch: int = Field(
-        MAX_ITEMS, ge=1, le=MAX_ITEMS, description="How many messages a lane decides in one transaction, at most."
+        MAX_ITEMS, ge=1, le=MAX_ITEMS, description="How many messages a worker decides in one transaction, at most."
+    )
+    bursar_batches_at_once: int = Field(
+        BATCHES_AT_ONCE, ge=1, le=8, description="How many such transactions of a worker run at once, at most."
     )
     bursar_log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe log lines that are written."

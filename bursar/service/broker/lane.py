@@ -78,18 +78,13 @@ class Lane:
                 await _set_within(self._wake, self._seconds_to_page() if self._may_sweep else None)
 
     async def _take_batch(self) -> None:
-        taken: list[DeliveredMessage] = []
-        messages: list[ReceivedMessage] = []
+        taken = self.inflow.take(self._max_batch)
+        messages = [received(delivered) for delivered in taken]
         failures = 0
         while not self._ended.is_set():
-            async with self._slots:
-                # Taken only now: what came while waiting for the slot makes the batch larger.
-                if not taken:
-                    taken = self.inflow.take(self._max_batch)
-                    messages = [received(delivered) for delivered in taken]
-                if not self._ended.is_set() and await self._is_handled(messages):
-                    await self._acknowledge(taken)
-                    return
+            if await self._is_handled(messages):
+                await self._acknowledge(taken)
+                return
             failures += 1
             await _set_within(self._ended, pause_seconds(failures))
 

@@ -17,7 +17,7 @@ from bursar.service.broker.membership import Membership
 from bursar.service.observability.metrics import Metrics
 from bursar.service.processes.supervision import TaskState, supervise
 
-BATCHES_AT_ONCE = 4  # of a process; each holds a connection to the database
+PAGES_AT_ONCE = 4  # of a process, of sweeps; each holds a connection to the database
 DRAIN_SECONDS = 10.0
 
 
@@ -46,7 +46,7 @@ class Lanes:
         self._sweeps = sweeps
         self._metrics = metrics
         self._max_batch = max_batch
-        self._slots = asyncio.Semaphore(BATCHES_AT_ONCE)
+        self._slots = asyncio.Semaphore(PAGES_AT_ONCE)
         self.is_connected = False
         self.states = {
             partition: TaskState(f"lane {topology.routing_key(partition)}") for partition in range(partitions)

@@ -15,6 +15,7 @@ from bursar.service.broker.publisher import MessagePublisher, open_publisher
 from bursar.service.broker.reading import Decode
 from bursar.service.broker.retries import Retries
 from bursar.service.broker.subscribers import Subscribers
+from bursar.service.joining import JointDecider
 from bursar.service.observability.metrics import Metrics
 from bursar.service.processes.foundation import Foundation, foundation
 from bursar.service.processes.gauges import ParkedGauge
@@ -54,14 +55,16 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
 
 def _working_parts(base: Foundation, publisher: MessagePublisher, outside: Outside) -> tuple[Lanes, list[Part]]:
     decode, sweeping = decoder(base.catalogue), Sweeping(base.decider, base.catalogue)
+    max_batch, at_once = base.settings.bursar_max_batch, base.settings.bursar_batches_at_once
+    joint = JointDecider(base.decider, max_batch=max_batch, at_once=at_once)
     lanes = Lanes(
         base.settings.amqp_url,
         base.settings.bursar_partitions,
         membership=Membership(base.decider, worker_id(), base.settings.bursar_partitions),
-        batches=Batches(base.decider, decode, sweeping, base.metrics),
+        batches=Batches(joint, decode, sweeping, base.metrics),
         sweeps=sweeping,
         metrics=base.metrics,
-        max_batch=base.settings.bursar_max_batch,
+        max_batch=max_batch,
     )
     runner = StepRunner(base.decider, outside, base.catalogue, base.metrics)
     retries = Retries(base.decider, decode, sweeping, base.metrics)

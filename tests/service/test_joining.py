@@ -1,0 +1,85 @@
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from bursar.db.items import Item, Outcome, OutcomeState
+from bursar.service.deciding import DatabaseUnavailable
+from bursar.service.joining import JointDecider
+from tests.db.deciding import an_item
+
+
+class SlowDecider:
+    """Notes each batch, and answers once it is let go."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.batches: list[list[str]] = []
+        self.go = asyncio.Event()
+        self._fails = fails
+
+    async def decide(self, items: Sequence[Item]) -> list[Outcome]:
+        self.batches.append([item.id for item in items])
+        await self.go.wait()
+        if self._fails:
+            raise DatabaseUnavailable("the database does not answer")
+        return [Outcome(item, OutcomeState.APPLIED) for item in items]
+
+
+def joint(decider: SlowDecider, max_batch: int = 4) -> JointDecider:
+    return JointDecider(decider, max_batch=max_batch, at_once=1)  # type: ignore[arg-type]
+
+
+def request(name: str, size: int) -> list[Item]:
+    return [an_item(f"{name}{number}") for number in range(size)]
+
+
+async def asked(decider: JointDecider, *requests: list[Item]) -> list[asyncio.Task[list[Outcome]]]:
+    """Each request as a caller of its own; the first is under way before the others come."""
+    tasks = []
+    for items in requests:
+        tasks.append(asyncio.create_task(decider.decide(items)))
+        for _ in range(3):
+            await asyncio.sleep(0)
+    return tasks
+
+
+async def test_what_comes_in_meanwhile_is_decided_together_and_each_gets_its_own() -> None:
+    slow = SlowDecider()
+    tasks = await asked(joint(slow), request("a", 1), request("b", 2), request("c", 2))
+    slow.go.set()
+    answers = await asyncio.gather(*tasks)
+
+    assert slow.batches == [["a0"], ["b0", "b1", "c0", "c1"]]
+    assert [[outcome.item.id for outcome in answer] for answer in answers] == [["a0"], ["b0", "b1"], ["c0", "c1"]]
+
+
+async def test_a_request_is_never_split_and_never_too_large_a_batch_made() -> None:
+    slow = SlowDecider()
+    tasks = await asked(joint(slow), request("a", 3), request("b", 3), request("c", 2))
+    slow.go.set()
+    await asyncio.gather(*tasks)
+
+    assert slow.batches == [["a0", "a1", "a2"], ["b0", "b1", "b2"], ["c0", "c1"]]
+
+
+async def test_an_unavailable_database_is_told_to_all_and_the_next_request_is_tried() -> None:
+    slow = SlowDecider(fails=True)
+    decider = joint(slow)
+    tasks = await asked(decider, request("a", 1), request("b", 1))
+    slow.go.set()
+
+    for task in tasks:
+        with pytest.raises(DatabaseUnavailable):
+            await task
+    with pytest.raises(DatabaseUnavailable):
+        await decider.decide(request("c", 1))
+    assert slow.batches == [["a0"], ["b0"], ["c0"]]
+
+
+async def test_a_caller_that_gave_up_does_not_disturb_the_others() -> None:
+    slow = SlowDecider()
+    given_up, patient = await asked(joint(slow), request("a", 1), request("b", 1))
+    given_up.cancel()
+    slow.go.set()
+
+    assert [outcome.item.id for outcome in await patient] == ["b0"]
