@@ -3,7 +3,7 @@ saved in the same transaction (KC-78, KC-80).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import structlog
 from pydantic import AwareDatetime, BaseModel, ValidationError
@@ -33,6 +33,19 @@ class PartitionTick(BaseModel):
     sweep: str
     due_at: AwareDatetime
     partition: int
+
+
+NOTHING = Page((), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a tick goes on: at a page of that sweep, past sweeps that found nothing; `sweep` is None at the end."""
+
+    at: TickProgress
+    skipped: dict[str, dict[str, int]]
+    sweep: str | None
+    page: Page
 
 
 class Sweeping:
@@ -68,15 +81,31 @@ class Sweeping:
             log.info("page overtaken", sweep=progress.tick.sweep, partition=partition)
         return True
 
-    async def _do(self, progress: TickProgress) -> None:
-        plan = PLANS[progress.tick.sweep]
-        sweep = plan[progress.stage]
-        if sweep == STEPS:
-            await self._keep_house(progress, sweep)
-            return
-        page = await self._decider.with_connection(lambda connection: self._due(connection, sweep, progress))
-        items = [candidate(key, sweep, progress.tick, self._catalogue) for key in page.keys]
-        await self._decide(items, self._saving(progress, sweep, page), sweep)
+    async def _do(self, before: TickProgress) -> None:
+        found = await self._decider.with_connection(lambda connection: self._find(connection, before))
+        if not found.sweep:
+            await self._decider.with_connection(
+                lambda connection: self._save(connection, before, found.at, found.skipped)
+            )
+        elif found.sweep == STEPS:
+            await self._keep_house(before, found)
+        else:
+            items = [candidate(key, found.sweep, before.tick, self._catalogue) for key in found.page.keys]
+            await self._decide(items, self._saving(before, found), found.sweep)
+
+    async def _find(self, connection: Connection, before: TickProgress) -> Found:
+        """Pass over the sweeps that find nothing: a quiet hour costs one transaction on a partition, not one each."""
+        at, skipped = before, dict[str, dict[str, int]]()
+        for sweep in PLANS[before.tick.sweep][before.stage :]:
+            if sweep == STEPS and at.partition == HOUSE_PARTITION:
+                return Found(at, skipped, sweep, NOTHING)
+            page = NOTHING if sweep == STEPS else await self._due(connection, sweep, at)
+            if page.keys:
+                return Found(at, skipped, sweep, page)
+            if sweep != STEPS:
+                skipped[sweep] = _counts(())
+            at = _moved(at, None)
+        return Found(at, skipped, None, NOTHING)
 
     async def _due(self, connection: Connection, sweep: str, progress: TickProgress) -> Page:
         after = Cursor.of(progress.cursor) if progress.cursor else START
@@ -96,24 +125,21 @@ class Sweeping:
             if outcome.error:
                 log.error("item failed", sweep=sweep, account=outcome.item.key, error=describe(outcome.error))
 
-    def _saving(self, progress: TickProgress, sweep: str, page: Page) -> Also:
+    def _saving(self, before: TickProgress, found: Found) -> Also:
         async def also(connection: Connection, outcomes: Sequence[Outcome]) -> None:
-            moved = _moved(progress, page.cursor.saved() if page.cursor else None)
-            await self._save(connection, progress, moved, {sweep: _counts(outcomes)})
+            moved = _moved(found.at, found.page.cursor.saved() if found.page.cursor else None)
+            await self._save(connection, before, moved, found.skipped | {found.sweep or "": _counts(outcomes)})
 
         return also
 
-    async def _keep_house(self, progress: TickProgress, sweep: str) -> None:
+    async def _keep_house(self, before: TickProgress, found: Found) -> None:
         async def keep(connection: Connection) -> None:
             async with connection.transaction():
-                kept = await keep_house(connection, progress.began_at, first=progress.cursor is None)
-                moved = _moved(progress, [_round(progress) + 1] if kept.more else None)
-                await self._save(connection, progress, moved, {sweep: kept.counts})
+                kept = await keep_house(connection, before.began_at, first=found.at.cursor is None)
+                moved = _moved(found.at, [_round(found.at) + 1] if kept.more else None)
+                await self._save(connection, before, moved, found.skipped | {STEPS: kept.counts})
 
-        async def pass_on(connection: Connection) -> None:
-            await self._save(connection, progress, _moved(progress, None), {})
-
-        await self._decider.with_connection(keep if progress.partition == HOUSE_PARTITION else pass_on)
+        await self._decider.with_connection(keep)
 
     async def _save(self, connection: Connection, before: TickProgress, moved: TickProgress, counts: Counts) -> None:
         """Stale when another has moved the row meanwhile: a zombie's late page changes nothing."""

@@ -12,6 +12,7 @@ from bursar.db import ticks
 from bursar.db.connections import Connection
 from bursar.handlers.messages import ReceivedMessage
 from bursar.service.sweeping import Sweeping
+from bursar.sweeps.table import SWEEPS
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR, a_trial
 from tests.service.partition_ticks import OVER, PARTITION, tick_message
 from tests.service.steps.acting import Acting, acting, having
@@ -177,9 +178,17 @@ async def test_kc_80_a_late_tick_decides_by_now_and_an_overdue_item_is_handled_o
 async def test_an_hourly_tick_runs_every_sweep_in_order(database_url: str) -> None:
     async with sweeping(database_url, 1) as (worker, sweeps):
         await sweeps.begin(tick_message("hourly"))
-        assert await to_the_end(sweeps) == 8
+        await to_the_end(sweeps)
         (row,) = await worker.fetch("SELECT stage, state, finished_at FROM tick_partitions")
         assert row == (8, "done", worker.clock.real_now)
+        ((counts,),) = await worker.fetch("SELECT counts FROM tick_partitions")
+        assert set(counts) == set(SWEEPS)
+
+
+async def test_kc_80_a_quiet_hour_is_one_page_on_a_partition(database_url: str) -> None:
+    async with sweeping(database_url, 0) as (_, sweeps):
+        await sweeps.begin(tick_message("hourly"))
+        assert await to_the_end(sweeps) == 1
 
 
 @pytest.mark.parametrize(
