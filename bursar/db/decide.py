@@ -54,9 +54,7 @@ async def _decide_locked(
     fresh, stale_answers = await _fresh(connection, items, situation)
     folded = await _fold_and_save(connection, fresh, situation, limits) if fresh else Folded({})
     if stale_answers:
-        await steps.settle(
-            connection, [replace(_again(answer), again_at=None) for answer in stale_answers], situation.real_now
-        )
+        await steps.settle(connection, [_again(answer) for answer in stale_answers], situation.real_now)
     outcomes = _outcomes(items, folded)
     if also:
         await also(connection, outcomes)
@@ -75,12 +73,12 @@ async def _fresh(
     tests: dict[Dedupe, Callable[[Item], bool]] = {
         Dedupe.INBOX: lambda item: item.id in new,
         Dedupe.PARKED: lambda item: item.id in waiting,
-        Dedupe.STEP: lambda item: item.answer is not None and leased.get(item.answer.step_id, False),
+        Dedupe.STEP: lambda item: item.answer is not None and leased.get(item.answer.lease, False),
         Dedupe.STATE: lambda _: True,
     }
     once = {(item.dedupe, item.id): item for item in reversed(items)}
     fresh = [item for item in items if once[item.dedupe, item.id] is item and tests[item.dedupe](item)]
-    return fresh, [answer for answer in answers if leased.get(answer.step_id) is False]
+    return fresh, [answer for answer in answers if leased.get(answer.lease) is False]
 
 
 async def _fold_and_save(connection: Connection, fresh: list[Item], situation: Situation, limits: Limits) -> Folded:
@@ -133,6 +131,16 @@ async def record_failures(connection: Connection, failures: Sequence[Failure], s
             await parked.record_failed_retry(
                 connection, failure.item.id, failure.item.attempts, failure.error, situation.real_now
             )
+
+
+async def record_unsaved(connection: Connection, failure: Failure, situation: Situation) -> bool:
+    """Write down an item of which nothing was saved; False for a message that another handled meanwhile."""
+    item = failure.item
+    if item.dedupe is Dedupe.INBOX and item.copy:
+        message = parked.FailedMessage(item.id, item.key, item.copy, failure.error)
+        return bool(await parked.record_unhandled(connection, [message], situation.real_now))
+    await record_failures(connection, [failure], situation)
+    return True
 
 
 def _asks_again(failure: Failure) -> bool:

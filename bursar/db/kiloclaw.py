@@ -7,9 +7,10 @@ from typing import Any
 
 from asyncpg import Record
 
-from bursar.billing.account import partition_of, user_id_of
-from bursar.billing.errors import Refused
+from bursar.billing.account import CUSTOMER_PREFIX, partition_of, user_id_of
+from bursar.billing.errors import Refused, Retryable
 from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Instance, MailKey, Subscription
+from bursar.db import users
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
 
@@ -196,6 +197,7 @@ async def _save_early_events(connection: Connection, changes: list[Change[Hostin
     if forgotten:
         await connection.execute("DELETE FROM early_events WHERE event_id = ANY($1::text[])", forgotten)
     if remembered:
+        await _require_unknown_customers(connection, [key for _, key, *_ in remembered])
         await connection.execute(
             """
             INSERT INTO early_events
@@ -206,6 +208,15 @@ async def _save_early_events(connection: Connection, changes: list[Change[Hostin
             *_columns(remembered, 6),
             context.real_now,
         )
+
+
+async def _require_unknown_customers(connection: Connection, keys: Iterable[str]) -> None:
+    """Refuse to remember under a customer who became a user's between the look-up and the lock: nobody would look
+    there (KC-31). The retry finds the user.
+    """
+    customers = [key.removeprefix(CUSTOMER_PREFIX) for key in keys if key.startswith(CUSTOMER_PREFIX)]
+    if customers and await users.keys_of_customers(connection, customers):
+        raise Retryable("the customer was registered meanwhile")
 
 
 async def _save_earlybirds(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:

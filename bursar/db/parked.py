@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bursar.billing.errors import Permanent, describe
+from bursar.db import inbox
 from bursar.db.connections import Connection, dumps
 from bursar.db.items import MessageCopy
 
@@ -61,6 +62,17 @@ async def record_first_failures(connection: Connection, failed: Sequence[FailedM
         _retry_at(1, real_now),
         real_now,
     )
+
+
+async def record_unhandled(connection: Connection, failed: Sequence[FailedMessage], real_now: datetime) -> set[str]:
+    """Write down messages of which nothing was saved, in a transaction of the caller's: their ids are noted as handled,
+    so that a second delivery waits for the retry too (MS-3). One handled by another meanwhile stays out; returns the
+    ids that were written down.
+    """
+    new = await inbox.record(connection, [one.message_id for one in failed], real_now)
+    if new:
+        await record_first_failures(connection, [one for one in failed if one.message_id in new], real_now)
+    return new
 
 
 async def record_failed_retry(

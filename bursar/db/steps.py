@@ -116,11 +116,11 @@ async def postpone(connection: Connection, step: ClaimedStep, real_now: datetime
     )
 
 
-async def lock_answered(connection: Connection, answers: Sequence[StepAnswer]) -> dict[int, bool]:
-    """Lock the steps whose lease still holds: step id → whether the asking that was answered is still the newest."""
+async def lock_answered(connection: Connection, answers: Sequence[StepAnswer]) -> dict[UUID, bool]:
+    """Lock the steps whose lease still holds: lease → whether the asking that was answered is still the newest."""
     rows = await connection.fetch(
         """
-        SELECT steps.id, steps.asked = answer.asked AS newest
+        SELECT steps.lease, steps.asked = answer.asked AS newest
         FROM steps JOIN unnest($1::bigint[], $2::uuid[], $3::integer[]) AS answer (id, lease, asked)
             ON steps.id = answer.id AND steps.lease = answer.lease
         ORDER BY steps.id FOR UPDATE OF steps
@@ -129,16 +129,23 @@ async def lock_answered(connection: Connection, answers: Sequence[StepAnswer]) -
         [answer.lease for answer in answers],
         [answer.asked for answer in answers],
     )
-    return {row["id"]: row["newest"] for row in rows}
+    return {row["lease"]: row["newest"] for row in rows}
 
 
 async def settle(connection: Connection, answers: Sequence[StepAnswer], real_now: datetime) -> None:
-    """End these steps with their states, or make them due again (state `due`); a newer asking starts afresh."""
+    """End these steps with their states, or make them due again (state `due`). One that was asked for again since, be
+    it in this very batch, is due at once, afresh.
+    """
     await connection.execute(
         """
-        UPDATE steps SET state = answer.state, error = answer.error, lease = NULL, calling = false,
-            settled_at = CASE WHEN answer.state = 'due' THEN NULL ELSE $4::timestamptz END,
-            due_at = CASE WHEN answer.state = 'due' THEN coalesce(answer.again_at, $4) ELSE steps.due_at END,
+        UPDATE steps SET lease = NULL, calling = false, error = answer.error,
+            state = CASE WHEN steps.asked > answer.asked THEN 'due' ELSE answer.state END,
+            settled_at = CASE
+                WHEN steps.asked > answer.asked OR answer.state = 'due' THEN NULL ELSE $4::timestamptz END,
+            due_at = CASE
+                WHEN steps.asked > answer.asked THEN $4::timestamptz
+                WHEN answer.state = 'due' THEN coalesce(answer.again_at, $4::timestamptz)
+                ELSE steps.due_at END,
             attempts = CASE WHEN steps.asked > answer.asked THEN 0 ELSE steps.attempts END
         FROM unnest($1::bigint[], $2::text[], $3::text[], $5::integer[], $6::timestamptz[])
             AS answer (id, state, error, asked, again_at)

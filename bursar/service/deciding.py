@@ -12,7 +12,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from bursar.billing.errors import BursarError, Retryable
 from bursar.db.clock import Clock
 from bursar.db.connections import Connection, Pool
-from bursar.db.decide import MAX_ITEMS, Also, Limits, decide_batch, record_failures
+from bursar.db.decide import MAX_ITEMS, Also, Limits, decide_batch, record_unsaved
 from bursar.db.fold import Failure
 from bursar.db.items import Item, Outcome, OutcomeState
 
@@ -113,13 +113,14 @@ class Decider:
         """
         log.warning("item not saved", message_id=item.id, account=item.key, error=type(error).__name__)
         failure = Failure(item, AccountBusy("the account is busy") if isinstance(error, CONTENTION) else error)
-        await self.with_connection(lambda connection: self._record(connection, failure))
+        if not await self.with_connection(lambda connection: self._record(connection, failure)):
+            return Outcome(item, OutcomeState.DUPLICATE)
         return Outcome(item, OutcomeState.FAILED, error=failure.error)
 
-    async def _record(self, connection: Connection, failure: Failure) -> None:
+    async def _record(self, connection: Connection, failure: Failure) -> bool:
         situation = await self.clock.situation(connection)
         async with connection.transaction():
-            await record_failures(connection, [failure], situation)
+            return await record_unsaved(connection, failure, situation)
 
     async def with_connection(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """Do `work` with a connection of the pool; DatabaseUnavailable when Postgres does not answer."""

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,8 +11,10 @@ from bursar.billing.errors import Refused, UnknownStripeStatus
 from bursar.billing.kiloclaw.trial import provision, start_trial
 from bursar.db import parked
 from bursar.db.connections import Connection
-from bursar.db.decide import MAX_ITEMS
-from bursar.db.items import Dedupe, Outcome, OutcomeState
+from bursar.db.decide import MAX_ITEMS, record_unsaved
+from bursar.db.fold import Failure
+from bursar.db.items import Dedupe, Outcome, OutcomeState, Situation
+from bursar.service.deciding import AccountBusy
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW
 from tests.db.deciding import REAL_NOW, a_decider, a_subscription_item, an_item
 
@@ -116,6 +119,31 @@ async def test_ms_5_an_error_while_saving_is_traced_to_its_item(database_url: st
     assert states(outcomes) == ["applied", "applied", "failed", "applied", "applied"]
     assert await connection.fetchval("SELECT count(*) FROM kiloclaw_subscriptions") == 4
     assert await connection.fetchval("SELECT message_id FROM parked_messages") == "evt_thief"
+
+
+async def test_ms_3_what_was_set_aside_takes_effect_once_however_often_it_is_delivered(
+    database_url: str, connection: Connection
+) -> None:
+    thief = a_subscription_item("evt_thief", "eve", id="sub_ada")
+    async with a_decider(database_url) as decider:
+        await decider.decide([a_subscription_item("evt_ada"), thief])
+        await connection.execute("UPDATE kiloclaw_subscriptions SET stripe_subscription_id = 'sub_other'")
+        delivered_again = await decider.decide([thief])
+        retried = await decider.decide([replace(thief, dedupe=Dedupe.PARKED, attempts=1)])
+
+    assert (states(delivered_again), states(retried)) == (["duplicate"], ["applied"])
+    assert await connection.fetchval("SELECT count(*) FROM change_log WHERE cause = 'evt_thief'") == 1
+
+
+async def test_ms_3_a_message_that_another_handled_meanwhile_is_not_written_down(
+    database_url: str, connection: Connection
+) -> None:
+    item = a_subscription_item("evt_1")
+    async with a_decider(database_url) as decider:
+        await decider.decide([item])
+
+    assert not await record_unsaved(connection, Failure(item, AccountBusy("busy")), Situation(NOW, REAL_NOW))
+    assert await connection.fetchval("SELECT count(*) FROM parked_messages") == 0
 
 
 async def test_ms_4_batches_of_the_same_new_users_in_opposite_orders_do_not_deadlock(

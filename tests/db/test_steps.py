@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -96,6 +97,41 @@ async def test_ms_4_a_zombies_answer_counts_for_nothing(database_url: str, conne
         OutcomeState.APPLIED,
         OutcomeState.DUPLICATE,
     ]
+
+
+async def test_ms_4_a_zombies_answer_counts_for_nothing_beside_its_successors(
+    database_url: str, connection: Connection
+) -> None:
+    decided: list[str] = []
+
+    def applying(name: str) -> Callable[[Account], Decision]:
+        def apply(account: Account) -> Decision:
+            decided.append(name)
+            return Decision(account)
+
+        return apply
+
+    async with a_decider(database_url) as decider:
+        await decider.decide([asking("evt_1")])
+        zombie, successor = await claimed(connection), await claimed(connection, after=LEASE)
+        await decider.decide(
+            [answering(zombie, decide=applying("zombie")), answering(successor, decide=applying("successor"))]
+        )
+
+    assert decided == ["successor"]
+
+
+async def test_kc_32_a_read_that_is_asked_for_beside_its_answer_is_due_again(
+    database_url: str, connection: Connection
+) -> None:
+    async with a_decider(database_url) as decider:
+        for number in (1, 2):
+            await decider.decide([asking(f"evt_{number}")])
+            batch = [asking(f"evt_{number}_beside"), answering(await claimed(connection))]
+            await decider.decide(batch if number == 1 else batch[::-1])
+
+            assert await state_of(decider) == ("due", 2 * number, 0, None)
+            await decider.decide([answering(await claimed(connection))])
 
 
 async def test_kc_32_reads_are_coalesced_while_due(database_url: str, connection: Connection) -> None:

@@ -103,7 +103,7 @@ class Batches:
 
         async def record(connection: Connection) -> None:
             async with connection.transaction():
-                await parked.record_first_failures(connection, messages, real_now())
+                await parked.record_unhandled(connection, messages, real_now())
 
         await self._decider.with_connection(record)
         self._metrics.lane_messages.labels("unreadable").inc(len(messages))
