@@ -4,6 +4,9 @@ BIN := .venv/bin
 STAMP := .venv/.stamp
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate
 
+# Each command starts several processes: without compiled modules each would spend seconds on compiling them again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DELETE_ON_ERROR:
 .PHONY: demo test up bench lock clean
 

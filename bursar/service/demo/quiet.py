@@ -1,7 +1,7 @@
 """Tells when the service has nothing left to do."""
 
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -35,16 +35,30 @@ class QuietWatch:
     async def wait(self) -> None:
         """Return once nothing is queued, waiting or changing. Raises `DemoFailedError` after three minutes."""
         self._calm_since = None
+        await self._wait_for(self._is_quiet)
+
+    async def wait_until_settled(self) -> None:
+        """Return once nothing waits in the database: enough after a tick that is done, which leaves no message behind.
+
+        Raises `DemoFailedError` after three minutes.
+        """
+        await self._wait_for(self._is_settled)
+
+    async def _wait_for(self, condition: Callable[[], Awaitable[bool]]) -> None:
         retrying = AsyncRetrying(
-            retry=retry_if_result(lambda is_quiet: not is_quiet),
+            retry=retry_if_result(lambda holds: not holds),
             wait=wait_fixed(POLL_SECONDS),
             stop=stop_after_delay(LIMIT_SECONDS),
         )
         try:
-            await retrying(self._is_quiet)
+            await retrying(condition)
         except RetryError:
             waits = {name: self._last.get(name) for name in ("steps", "retries", "instances_not_brought_about")}
             raise DemoFailedError(f"the service was not done within {LIMIT_SECONDS:.0f} s: {waits}") from None
+
+    async def _is_settled(self) -> bool:
+        self._last = await figures(self._connection, real_now())
+        return not something_waits(self._last)
 
     async def _is_quiet(self) -> bool:
         before, self._last = self._last, await figures(self._connection, real_now())

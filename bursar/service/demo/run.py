@@ -23,7 +23,7 @@ from bursar.service.demo.replay import ReplayFigures, deliveries, replay
 DAYS = 41
 HTTP_SECONDS = 30.0
 
-WaitUntilQuiet = Callable[[], Awaitable[None]]
+Wait = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +61,19 @@ class _Replayed:
     handled: set[str]
 
 
-async def run_demo(world: World, plan: Plan, *, wait_until_quiet: WaitUntilQuiet, console: Console) -> Outcome:
+async def run_demo(
+    world: World, plan: Plan, *, wait_until_quiet: Wait, wait_until_settled: Wait, console: Console
+) -> Outcome:
     """Play the plan against a running service on an empty database, with a test clock.
 
-    `wait_until_quiet` returns once no message is queued or in hand, and no step or instance waits to be brought about.
+    `wait_until_settled` returns once no step and no instance waits to be brought about, `wait_until_quiet` once no
+    message is queued or in hand either.
     Raises `DemoFailedError` where the service refuses what the walk rests on, or a tick does not end.
     """
     async with _product(world) as product:
         await _prepare(product, plan, console)
         replayed = await _replay(world, plan, wait_until_quiet, console)
-        await _walk(product, plan, wait_until_quiet, console)
+        await _walk(product, plan, wait_until_settled, console)
     return await _judge(world, plan, replayed)
 
 
@@ -85,7 +88,7 @@ async def _prepare(product: Product, plan: Plan, console: Console) -> None:
         await product.provision(user, verdict.instance_of(user))
 
 
-async def _replay(world: World, plan: Plan, wait_until_quiet: WaitUntilQuiet, console: Console) -> _Replayed:
+async def _replay(world: World, plan: Plan, wait_until_quiet: Wait, console: Console) -> _Replayed:
     queue = deliveries(all_events(plan.lives), seed=plan.seed, doubled=plan.doubled)
     url = f"{world.web_url}/webhooks/stripe"
     began = time.monotonic()
@@ -100,13 +103,13 @@ async def _replay(world: World, plan: Plan, wait_until_quiet: WaitUntilQuiet, co
     return _Replayed(done, seconds, rows, handled)
 
 
-async def _walk(product: Product, plan: Plan, wait_until_quiet: WaitUntilQuiet, console: Console) -> None:
+async def _walk(product: Product, plan: Plan, wait_until_settled: Wait, console: Console) -> None:
     """A tick a day, each followed until nothing is left to do."""
     for day in track(range(1, DAYS + 1), "Days", console=console, transient=True):
         now = plan.begins_at + timedelta(days=day)
         await product.set_clock(now)
         await product.run_hourly_tick(now)
-        await wait_until_quiet()
+        await wait_until_settled()
 
 
 async def _judge(world: World, plan: Plan, replayed: _Replayed) -> Outcome:

@@ -56,7 +56,13 @@ async def _play(servers: Servers, lives: Sequence[Life], folder: Path, console: 
             _running_service({**os.environ, **settings}, world.web_url),
             quiet_watch(servers.database_url, servers.amqp_url) as watch,
         ):
-            return await run_demo(world, Plan(lives), wait_until_quiet=watch.wait, console=console)
+            return await run_demo(
+                world,
+                Plan(lives),
+                wait_until_quiet=watch.wait,
+                wait_until_settled=watch.wait_until_settled,
+                console=console,
+            )
 
 
 async def _require_empty(database_url: str) -> None:

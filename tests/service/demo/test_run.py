@@ -44,7 +44,8 @@ async def _played(service: OracleService, database_url: str, outside: StandIns, 
             webhook_secret=WEBHOOK_SECRET,
         )
         console = Console(file=io.StringIO())
-        return await run_demo(world, PLAN, wait_until_quiet=service.become_quiet, console=console)
+        waits = {"wait_until_quiet": service.become_quiet, "wait_until_settled": service.become_quiet}
+        return await run_demo(world, PLAN, **waits, console=console)
 
 
 async def test_a_right_service_passes(pool: asyncpg.Pool, database_url: str, outside: StandIns) -> None:
