@@ -11,7 +11,7 @@ from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce, then
 from bursar.billing.kiloclaw.outcomes import instance_brought_about, mail_settled
-from bursar.billing.kiloclaw.reads import SubscriptionsRead, has_moved, subscriptions_read
+from bursar.billing.kiloclaw.reads import SubscriptionsRead, asked_about_all, has_moved, subscriptions_read
 from bursar.billing.kiloclaw.rows import Hosting, MailKey
 from bursar.billing.steps import StepState
 from bursar.db.instances import ClaimedInstance
@@ -55,7 +55,8 @@ def read_outcome(step: ClaimedStep, read: SubscriptionsRead, catalogue: Catalogu
         if has_moved(account, read):
             raise AskAgain("the row moved while Stripe was asked")
         followed = subscriptions_read(account, read, catalogue, cause)
-        facts = Circumstances(catalogue, situation.now, stripe_just_read=True, slot_left=situation.slot_left)
+        asked = asked_about_all(followed.account, read)
+        facts = Circumstances(catalogue, situation.now, stripe_just_read=asked, slot_left=situation.slot_left)
         enforced = enforce(followed.account, facts, only={"destruction"})
         return (
             followed

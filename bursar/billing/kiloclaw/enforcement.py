@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from bursar.billing.account import Account, Profile
+from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
+from bursar.billing.kiloclaw.access import access
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
+from bursar.billing.kiloclaw.reads import read_targets
 from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.kiloclaw.suspension import mark_destroying, start_again, suspend
@@ -63,14 +65,16 @@ def suspend_ended_period(account: Account, row: Subscription, facts: Circumstanc
 
 
 def destroy_overdue(account: Account, row: Subscription, facts: Circumstances) -> Decision | None:
-    """KC-73 and its interlock KC-74."""
+    """KC-73 and its interlock KC-74; never what the gate grants access to, as by earlybird (KC-101)."""
     due = row.destruction_deadline is not None and row.destruction_deadline < facts.now
     if not due or not row.suspended_at or row.status not in DESTRUCTIBLE:
         return None
     hosting = hosting_of(account)
     if hosting.subscription and any(one.destroying_since and not one.destroyed_at for one in hosting.instances):
         return None  # under way already
-    if hosting.row_instance and not facts.stripe_just_read and _has_customer(account, row):
+    if hosting.row_instance and access(hosting, facts.catalogue, facts.now).granted:
+        return None
+    if hosting.row_instance and not facts.stripe_just_read and _is_known_to_stripe(account):
         return reading(account, "interlock_asked")
     if hosting.row_instance and not facts.slot_left:
         return Decision.nothing(account, "deferred_by_cap")
@@ -153,5 +157,7 @@ def _advice(decision: Decision) -> Decision:
     return replace(decision, reason="warned") if decision.steps else decision
 
 
-def _has_customer(account: Account, row: Subscription) -> bool:
-    return bool(row.stripe_customer_id or account.part(Profile).stripe_customer_id)
+def _is_known_to_stripe(account: Account) -> bool:
+    """By the profile, the row, or an event that came early: whoever may pay there."""
+    targets = read_targets(account)
+    return bool(targets.customer_ids or targets.subscription_ids)

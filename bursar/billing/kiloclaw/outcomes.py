@@ -33,13 +33,17 @@ def mail_still_wanted(account: Account, mail: MailKey) -> bool:
     """Whether a mail is still true (KC-88): nobody deleted, the suspension it tells of still stands, the trial still
     runs.
     """
-    profile, row = account.part(Profile), hosting_of(account).subscription
+    profile, hosting = account.part(Profile), hosting_of(account)
+    row = hosting.subscription
     if profile.deleted_at or user_id_of(account.key) is None:
         return False
     if mail.email_type in (MailType.TRIAL_5D, MailType.TRIAL_1D):
-        return row is not None and row.status == "trialing"
+        overtaken = mail.email_type == MailType.TRIAL_5D and MailKey(MailType.TRIAL_1D) in hosting.mails
+        return row is not None and row.status == "trialing" and not overtaken
     if mail.email_type in (MailType.EARLYBIRD_14D, MailType.EARLYBIRD_1D, MailType.INSTANCE_DESTROYED):
         return True
+    if mail.email_type == MailType.DESTRUCTION_WARNING and not (hosting.row_instance and row and row.destruction_deadline):
+        return False
     return row is not None and row.suspended_at is not None and cycle_of(row.suspended_at) == mail.cycle
 
 

@@ -26,11 +26,12 @@ class ReadTargets:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionsRead:
-    """Stripe's answer, the version of the row it was asked at, and when."""
+    """Stripe's answer, the version of the row it was asked at, when, and about which customers."""
 
     subscriptions: tuple[StripeSubscription, ...]
     row_version: int
     read_at: datetime
+    customer_ids: tuple[str, ...] = ()
 
 
 def read_targets(account: Account) -> ReadTargets:
@@ -48,6 +49,11 @@ def has_moved(account: Account, read: SubscriptionsRead) -> bool:
     """Whether the row changed since Stripe was asked: then it is asked again (KC-32)."""
     row = hosting_of(account).subscription
     return (row.version if row else 0) != read.row_version
+
+
+def asked_about_all(account: Account, read: SubscriptionsRead) -> bool:
+    """Whether Stripe was asked about every customer that is known by now (KC-74)."""
+    return set(read_targets(account).customer_ids) <= set(read.customer_ids)
 
 
 def subscriptions_read(account: Account, read: SubscriptionsRead, catalogue: Catalogue, cause: str) -> Decision:

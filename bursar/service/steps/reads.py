@@ -40,7 +40,7 @@ class SubscriptionsReader:
                 found = await self._read(targets)
         except TimeoutError:
             raise Retryable("Stripe did not answer in time") from None
-        read = SubscriptionsRead(tuple(found), targets.row_version, job.situation.now)
+        read = SubscriptionsRead(tuple(found), targets.row_version, job.situation.now, targets.customer_ids)
         again_at = job.situation.real_now + bounds.backoff.delay(job.step.attempts)
         return read_outcome(job.step, read, self._catalogue, again_at)
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -7,7 +8,7 @@ from bursar.billing.account import Account, Profile
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.mail import cycle_of
-from bursar.billing.kiloclaw.rows import Instance, Subscription, hosting_of
+from bursar.billing.kiloclaw.rows import EarlyEvent, Instance, Subscription, hosting_of
 from bursar.billing.steps import StepKind
 from tests.billing.kiloclaw.making import (
     CATALOGUE,
@@ -158,6 +159,31 @@ def test_kc_74_a_customer_known_from_the_profile_is_asked_about_too() -> None:
     account = without_customer().having(Profile("ada", stripe_customer_id="cus_9"))
 
     assert [step.kind for step in run(account).steps] == [StepKind.READ_SUBSCRIPTIONS]
+
+
+def test_kc_74_a_row_of_stripes_without_a_customer_is_asked_about_too() -> None:
+    decision = run(with_instance_row(a_paid_row(stripe_customer_id=None, **DUE)))
+
+    assert [step.kind for step in decision.steps] == [StepKind.READ_SUBSCRIPTIONS]
+
+
+def test_kc_74_who_may_have_bought_by_an_event_that_came_early_is_asked_about_too() -> None:
+    account = without_customer()
+    early = EarlyEvent("evt_1", "sub_9", "cus_9", "customer.subscription.updated", NOW)
+
+    decision = run(account.having(replace(hosting_of(account), early_events=(early,))))
+
+    assert [step.kind for step in decision.steps] == [StepKind.READ_SUBSCRIPTIONS]
+
+
+@pytest.mark.parametrize(("past_the_end", "destroyed"), [(-SECOND, False), (SECOND, True)])
+def test_kc_101_what_earlybird_still_covers_is_not_destroyed(past_the_end: timedelta, *, destroyed: bool) -> None:
+    account = without_customer()
+    covered = account.having(replace(hosting_of(account), earlybird_payment_id="pi_1"))
+
+    decision = run(covered, now=CATALOGUE.kiloclaw.earlybird.access_until + past_the_end)
+
+    assert (instance_of(decision).destroying_since is not None) is destroyed
 
 
 def test_kc_74_beyond_the_daily_cap_destruction_waits() -> None:

@@ -77,6 +77,23 @@ def test_kc_88_a_mail_is_sent_only_while_it_is_true(mail: MailKey, row: Subscrip
     assert mail_still_wanted(an_account(row), mail) is wanted
 
 
+def test_kc_88_the_earlier_trial_warning_is_not_sent_after_the_later_one() -> None:
+    account = an_account(a_trial())
+    warned = account.having(replace(hosting_of(account), mails={MailKey("claw_trial_1d"): "sent"}))
+
+    assert mail_still_wanted(account, MailKey("claw_trial_5d"))
+    assert not mail_still_wanted(warned, MailKey("claw_trial_5d"))
+
+
+def test_kc_88_nobody_is_warned_of_a_destruction_that_is_over() -> None:
+    warning = MailKey("claw_destruction_warning", cycle_of(NOW - 7 * DAY))
+    destroyed = replace(DOOMED, destroyed_at=NOW)
+
+    assert mail_still_wanted(with_instance_row(a_paid_row(**SUSPENDED)), warning)
+    assert not mail_still_wanted(with_instance_row(a_paid_row(**SUSPENDED), destroyed), warning)
+    assert not mail_still_wanted(with_instance_row(a_paid_row(**SUSPENDED | {"destruction_deadline": None})), warning)
+
+
 def test_kc_88_a_deleted_user_gets_no_mail() -> None:
     account = an_account(a_trial(), profile=Profile("ada", deleted_at=NOW))
 
