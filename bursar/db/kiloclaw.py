@@ -223,10 +223,15 @@ async def _save_earlybirds(connection: Connection, changes: list[Change[Hosting]
     for change in changes:
         if change.after.earlybird_payment_id and change.before.earlybird_payment_id is None:
             await connection.execute(
-                "INSERT INTO kiloclaw_earlybird_purchases (user_id, payment_id, purchased_at) VALUES ($1, $2, $3)",
+                """
+                INSERT INTO kiloclaw_earlybird_purchases (user_id, payment_id, purchased_at, account_key, partition)
+                VALUES ($1, $2, $3, $4, $5)
+                """,
                 user_id_of(change.key),
                 change.after.earlybird_payment_id,
                 context.now,
+                change.key,
+                partition_of(change.key, context.partitions),
             )
 
 

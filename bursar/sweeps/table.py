@@ -11,7 +11,7 @@ from bursar.billing.kiloclaw.rows import Hosting
 from bursar.db.connections import Connection
 from bursar.db.items import Dedupe, Item, Situation
 from bursar.db.ticks import Tick
-from bursar.sweeps import destructions, expiries, resumes, trial_warnings
+from bursar.sweeps import destructions, earlybird_warnings, expiries, resumes, trial_warnings
 from bursar.sweeps.pages import Page, Window
 
 DuePage = Callable[[Connection, Window], Awaitable[Page]]
@@ -25,6 +25,7 @@ SWEEPS: Mapping[str, DuePage] = MappingProxyType(
         "past_due": expiries.ended_grace,
         "destruction_warning": destructions.near_deadlines,
         "trial_warning": trial_warnings.ending_trials,
+        "earlybird_warning": earlybird_warnings.ending_earlybirds,
     }
 )
 HOURLY = "hourly"

@@ -180,7 +180,7 @@ async def test_an_hourly_tick_runs_every_sweep_in_order(database_url: str) -> No
         await sweeps.begin(tick_message("hourly"))
         await to_the_end(sweeps)
         (row,) = await worker.fetch("SELECT stage, state, finished_at FROM tick_partitions")
-        assert row == (8, "done", worker.clock.real_now)
+        assert row == (9, "done", worker.clock.real_now)
         ((counts,),) = await worker.fetch("SELECT counts FROM tick_partitions")
         assert set(counts) == set(SWEEPS)
 

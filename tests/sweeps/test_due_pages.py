@@ -1,3 +1,4 @@
+from datetime import datetime
 from itertools import product
 from typing import Any
 
@@ -37,8 +38,13 @@ async def make_instances(connection: Connection, prefix: str, state: str = "stop
 
 
 async def found(connection: Connection, sweep: str) -> list[str]:
-    pages = [await all_pages(connection, sweep, window(partition=partition)) for partition in range(PARTITIONS)]
-    return [one for of_partition in pages for page in of_partition for one in page.keys]
+    return await found_at(connection, sweep, NOW)
+
+
+async def found_at(connection: Connection, sweep: str, now: datetime) -> list[str]:
+    windows = [window(now, partition) for partition in range(PARTITIONS)]
+    pages = [page for first in windows for page in await all_pages(connection, sweep, first)]
+    return [one for page in pages for one in page.keys]
 
 
 def test_the_order_is_enforcement_before_advice() -> None:
@@ -50,6 +56,7 @@ def test_the_order_is_enforcement_before_advice() -> None:
         "past_due",
         "destruction_warning",
         "trial_warning",
+        "earlybird_warning",
         "steps",
     )
 
@@ -155,7 +162,7 @@ async def warn(connection: Connection, account: str, mail: str, at: Any) -> None
     await connection.execute(
         """
         INSERT INTO kiloclaw_email_log (user_id, account_key, email_type, cycle, decided_at)
-        VALUES (substr($1, 6), $1, $2, CASE WHEN $2 LIKE 'claw_trial%' THEN '' ELSE $3::text END, $3::timestamptz)
+        VALUES (substr($1, 6), $1, $2, CASE WHEN $2 ~ 'trial|earlybird' THEN '' ELSE $3::text END, $3::timestamptz)
         """.replace("$3::text", "'then'"),
         account,
         mail,
@@ -218,7 +225,9 @@ INDEX_OF = {
     "past_due": "kiloclaw_dunning_due",
     "destruction_warning": "kiloclaw_destructions_due",
     "trial_warning": "kiloclaw_trials_due",
+    "earlybird_warning": "kiloclaw_earlybirds_due",
 }
+OF_ROWS = [sweep for sweep in INDEX_OF if sweep != "earlybird_warning"]  # that one: test_earlybird_pages.py
 
 
 # A resume is looked for among the suspended: 800 of them in this partition.
@@ -226,8 +235,8 @@ BUFFERS_AT_MOST = {"resume": 800 * 6}
 
 
 @pytest.mark.timeout(240)  # the rows take most of it
-async def test_kc_80_every_sweep_walks_its_index_and_costs_what_is_due(many_rows: Connection) -> None:
-    for sweep, mode in product(SWEEPS, ("force_custom_plan", "force_generic_plan")):
+async def test_kc_80_every_sweep_of_rows_walks_its_index_and_costs_what_is_due(many_rows: Connection) -> None:
+    for sweep, mode in product(OF_ROWS, ("force_custom_plan", "force_generic_plan")):
         await many_rows.execute(f"SET plan_cache_mode = {mode}")
         explaining = Explaining(many_rows)
         await due_page(explaining, sweep, window())

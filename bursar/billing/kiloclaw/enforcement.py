@@ -1,4 +1,4 @@
-"""Everything that time makes due for an account, in the order of the rules: `enforce` (KC-60…KC-75).
+"""Everything that time makes due for an account, in the order of the rules: `enforce` (KC-60…KC-76).
 
 The sweeps only find candidates for it; it looks at the state again, under the lock, and a stale candidate is a
 counted no-op.
@@ -36,7 +36,8 @@ class Circumstances:
     slot_left: bool = True
 
 
-Rule = Callable[[Account, Subscription, Circumstances], Decision | None]
+Rule = Callable[[Account, Circumstances], Decision | None]
+RowRule = Callable[[Account, Subscription, Circumstances], Decision | None]
 
 
 def resume_interrupted(account: Account, row: Subscription, _: Circumstances) -> Decision | None:
@@ -114,16 +115,46 @@ def warn_of_trial_end(account: Account, row: Subscription, facts: Circumstances)
     return _advice(send_once(account, mail, {"trial_ends_at": row.trial_ends_at}))
 
 
+def earlybird_warning_due(catalogue: Catalogue, now: datetime) -> MailType | None:
+    """Which warning KC-76 asks for now; the same for everyone, since all purchases end on the same day."""
+    terms = catalogue.kiloclaw.earlybird
+    left = terms.access_until - now
+    if not timedelta(0) < left <= timedelta(days=terms.early_warning_days):
+        return None
+    return MailType.EARLYBIRD_1D if left <= timedelta(days=terms.late_warning_days) else MailType.EARLYBIRD_14D
+
+
+def warn_of_earlybird_end(account: Account, facts: Circumstances) -> Decision | None:
+    """KC-76: only who has no active or trialing row; who never had one as well."""
+    hosting, mail = hosting_of(account), earlybird_warning_due(facts.catalogue, facts.now)
+    covered = hosting.subscription is not None and hosting.subscription.status in ("active", "trialing")
+    if mail is None or covered or hosting.earlybird_payment_id is None:
+        return None
+    ends_at = facts.catalogue.kiloclaw.earlybird.access_until
+    return _advice(send_once(account, MailKey(mail), {"earlybird_ends_at": ends_at}))
+
+
+def _of_row(rule: RowRule) -> Rule:
+    """The rule for whoever has a row."""
+
+    def applied(account: Account, facts: Circumstances) -> Decision | None:
+        row = hosting_of(account).subscription
+        return rule(account, row, facts) if row else None
+
+    return applied
+
+
 # Enforcement before advice, in the order of rules/kiloclaw.md; the keys are the names of the sweeps.
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
-        "resume": resume_interrupted,
-        "trial_expiry": suspend_expired_trial,
-        "period_expiry": suspend_ended_period,
-        "destruction": destroy_overdue,
-        "past_due": suspend_past_due,
-        "destruction_warning": warn_of_destruction,
-        "trial_warning": warn_of_trial_end,
+        "resume": _of_row(resume_interrupted),
+        "trial_expiry": _of_row(suspend_expired_trial),
+        "period_expiry": _of_row(suspend_ended_period),
+        "destruction": _of_row(destroy_overdue),
+        "past_due": _of_row(suspend_past_due),
+        "destruction_warning": _of_row(warn_of_destruction),
+        "trial_warning": _of_row(warn_of_trial_end),
+        "earlybird_warning": warn_of_earlybird_end,
     }
 )
 
@@ -132,8 +163,7 @@ def enforce(account: Account, facts: Circumstances, only: Collection[str] = tupl
     """Apply every rule of `only` that is due, in order, each to what the one before left."""
     whole = Decision(account)
     for name, rule in RULES.items():
-        row = hosting_of(whole.account).subscription
-        decided = rule(whole.account, row, facts) if name in only and row else None
+        decided = rule(whole.account, facts) if name in only else None
         if decided:
             whole = then(whole, decided)
     return whole if whole.counts or whole.account is not account else Decision.nothing(account, "stale")

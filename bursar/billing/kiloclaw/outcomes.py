@@ -31,7 +31,7 @@ def mail_settled(account: Account, mail: MailKey, state: str) -> Decision:
 
 def mail_still_wanted(account: Account, mail: MailKey) -> bool:
     """Whether a mail is still true (KC-88): nobody deleted, the suspension it tells of still stands, the trial still
-    runs.
+    runs, earlybird is still the only cover.
     """
     profile, hosting = account.part(Profile), hosting_of(account)
     row = hosting.subscription
@@ -40,7 +40,9 @@ def mail_still_wanted(account: Account, mail: MailKey) -> bool:
     if mail.email_type in (MailType.TRIAL_5D, MailType.TRIAL_1D):
         overtaken = mail.email_type == MailType.TRIAL_5D and MailKey(MailType.TRIAL_1D) in hosting.mails
         return row is not None and row.status == "trialing" and not overtaken
-    if mail.email_type in (MailType.EARLYBIRD_14D, MailType.EARLYBIRD_1D, MailType.INSTANCE_DESTROYED):
+    if mail.email_type in (MailType.EARLYBIRD_14D, MailType.EARLYBIRD_1D):
+        return row is None or row.status not in ("active", "trialing")
+    if mail.email_type == MailType.INSTANCE_DESTROYED:
         return True
     if mail.email_type == MailType.DESTRUCTION_WARNING and not (hosting.row_instance and row and row.destruction_deadline):
         return False

@@ -70,7 +70,8 @@ class MailSender:
 def _context(account: Account, wanted: WantedMail, app_url: str) -> MailContext:
     row = hosting_of(account).subscription
     instants = {name: wanted.instants.get(name) or (getattr(row, name) if row else None) for name in OF_THE_ROW}
-    return MailContext(app_url, account.part(Profile).name, **instants)
+    earlybird_ends_at = wanted.instants.get("earlybird_ends_at")
+    return MailContext(app_url, account.part(Profile).name, **instants, earlybird_ends_at=earlybird_ends_at)
 
 
 def _outcome(job: StepJob, wanted: WantedMail, result: SendResult) -> Item:
