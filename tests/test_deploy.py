@@ -1,6 +1,7 @@
 """What `deploy/` and `docs/` say is true of the code."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -11,6 +12,10 @@ from bursar.service.settings import Settings
 CHECKOUT = Path(__file__).parents[1]
 ALERTS = (CHECKOUT / "deploy" / "prometheus" / "alerts.yaml").read_text(encoding="utf-8")
 OPERATIONS = (CHECKOUT / "docs" / "operations.md").read_text(encoding="utf-8")
+LET_IN = re.findall(
+    r"^!(\S+)$", (CHECKOUT / "deploy" / "Dockerfile.dockerignore").read_text(encoding="utf-8"), re.MULTILINE
+)
+PROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CONTAINERS = [(CHECKOUT / "deploy" / name).read_text(encoding="utf-8") for name in ("Dockerfile", "compose.yaml")]
 
 
@@ -35,3 +40,11 @@ def test_the_containers_set_settings_that_exist() -> None:
     for text in CONTAINERS:
         for name in re.findall(r"\b(BURSAR_[A-Z_]+|DATABASE_URL|AMQP_URL)\b", text):
             assert name.lower() in Settings.model_fields
+
+
+def test_the_image_has_the_files_that_its_package_is_built_from() -> None:
+    copies = re.findall(r"^COPY (?!--from)(.+) \S+$", CONTAINERS[0], re.MULTILINE)
+    copied = {name for names in copies for name in names.split()}
+    assert copied == set(LET_IN)
+    assert all((CHECKOUT / name).exists() for name in copied)
+    assert {"bursar", "pyproject.toml", PROJECT["readme"]} <= copied
