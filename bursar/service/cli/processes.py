@@ -36,7 +36,7 @@ def up() -> None:
     from bursar.service.observability.logs import configure_logging
     from bursar.service.processes.up import run_up
 
-    configure_logging("info", "auto")
+    configure_logging("info", "auto", process="up")
     run_up(Console(stderr=True, highlight=False, soft_wrap=True))
 
 
@@ -44,21 +44,21 @@ def web(*, exit_with_parent: ExitWithParent = False) -> None:
     """Serve Stripe's webhooks and the API. Any number may run."""
     from bursar.service.processes.web import run_web
 
-    _run(run_web, exit_with_parent=exit_with_parent)
+    _run("web", run_web, exit_with_parent=exit_with_parent)
 
 
 def worker(*, exit_with_parent: ExitWithParent = False) -> None:
     """Handle messages and carry out steps. Workers share the partitions among themselves."""
     from bursar.service.processes.worker import run_worker
 
-    _run(run_worker, exit_with_parent=exit_with_parent)
+    _run("worker", run_worker, exit_with_parent=exit_with_parent)
 
 
 def scheduler(*, exit_with_parent: ExitWithParent = False) -> None:
     """Make the ticks. One of several leads, the others stand by."""
     from bursar.service.processes.scheduler import run_scheduler
 
-    _run(run_scheduler, exit_with_parent=exit_with_parent)
+    _run("scheduler", run_scheduler, exit_with_parent=exit_with_parent)
 
 
 def migrate() -> None:
@@ -94,13 +94,13 @@ def demo(events: EventsFolder = None, *, json: AsJson = False) -> None:
     sys.exit(outcome.exit_code)
 
 
-def _run(main: ProcessMain, *, exit_with_parent: bool) -> None:
+def _run(name: str, main: ProcessMain, *, exit_with_parent: bool) -> None:
     from bursar.service.observability.logs import configure_logging
     from bursar.service.processes.lifetime import exit_with_parent as watch_parent
     from bursar.service.processes.lifetime import run_process
 
     settings = load_settings(Settings)
-    configure_logging(settings.bursar_log_level, settings.bursar_log_format)
+    configure_logging(settings.bursar_log_level, settings.bursar_log_format, process=name)
     if exit_with_parent:
         watch_parent()
     run_process(lambda stop: main(settings, stop))

@@ -42,6 +42,11 @@ class Outcome:
         """Webhooks taken a second, end to end."""
         return sum(self.replayed.accepted.values()) / max(self.seconds, 1e-9)
 
+    @property
+    def left_alone(self) -> int:
+        """Webhooks taken that are of a type or a product that is not ours."""
+        return sum(self.replayed.accepted.values()) - self.handled - self.duplicates_dropped
+
     def as_json(self) -> dict[str, Any]:
         """Everything printed, for a program to read."""
         return {
@@ -54,6 +59,7 @@ class Outcome:
                 "answers": {str(status): count for status, count in sorted(self.replayed.answers.items())},
                 "handled": self.handled,
                 "duplicates_dropped": self.duplicates_dropped,
+                "left_alone": self.left_alone,
                 "seconds": round(self.seconds, 3),
                 "per_second": round(self.events_per_second, 1),
             },
@@ -90,6 +96,7 @@ class Outcome:
             ("of these sent twice", self.replayed.duplicates_sent),
             ("handled messages", self.handled),
             ("duplicates dropped", self.duplicates_dropped),
+            ("not ours, left alone", self.left_alone),
             ("parked messages", sum(self.parked.values())),
             ("seconds until quiet", f"{self.seconds:.1f}"),
             ("events a second", f"{self.events_per_second:.0f}"),

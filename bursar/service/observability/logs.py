@@ -24,9 +24,13 @@ SILENT_LOGGERS = ("aio_pika", "aiormq", "asyncpg.pool")
 LogFormat = Literal["auto", "json", "console"]
 
 
-def configure_logging(level: str, log_format: LogFormat, stream: TextIO | None = None) -> None:
-    """Set the process's logging up, once, before anything logs."""
+def configure_logging(
+    level: str, log_format: LogFormat, stream: TextIO | None = None, *, process: str | None = None
+) -> None:
+    """Set the process's logging up, once, before anything logs. `process` is in every line: several may share a log."""
     stream = stream or sys.stderr
+    if process:
+        structlog.contextvars.bind_contextvars(process=process)
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

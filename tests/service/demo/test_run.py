@@ -72,6 +72,8 @@ def _is_told_as_a_table(outcome: Outcome) -> None:
 def _is_told_as_json(outcome: Outcome) -> None:
     told = json.loads(json.dumps(outcome.as_json()))
     assert told["verdict"]["ok"] is True
+    events = told["events"]
+    assert events["sent"] == events["handled"] + events["duplicates_dropped"] + events["left_alone"]
     assert sum(row["found"] for row in told["rows"]) == sum(row["at_stripe"] for row in told["rows"]) == 14
 
 

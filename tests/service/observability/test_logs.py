@@ -30,6 +30,19 @@ def test_a_line_carries_the_context_of_its_message() -> None:
     assert "timestamp" in line
 
 
+def test_every_line_of_a_process_names_it() -> None:
+    """`bursar up` writes the lines of four processes to one log."""
+    lines = lines_of(
+        "import asyncio\n"
+        "configure_logging('info', 'json', process='worker')\n"
+        "async def main():\n"
+        "    log.info('ours')\n"
+        "    logging.getLogger('elsewhere').warning('foreign')\n"
+        "asyncio.run(main())"
+    )
+    assert [(line["event"], line["process"]) for line in lines] == [("ours", "worker"), ("foreign", "worker")]
+
+
 def test_ms_14_other_loggers_go_through_redaction_too() -> None:
     [line] = lines_of(
         "logging.getLogger('uvicorn.error').warning('sent to %s by %s', 'ann@example.com', 'sk_live_abc12345')"
