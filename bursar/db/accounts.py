@@ -14,6 +14,18 @@ async def lock_accounts(connection: Connection, keys: Sequence[str]) -> set[str]
     return {row["key"] for row in rows}
 
 
+async def held_by_others(connection: Connection, keys: Collection[str]) -> set[str]:
+    """Those of the accounts that somebody holds locked at this moment."""
+    rows = await connection.fetch(
+        """
+        WITH free AS (SELECT key FROM accounts WHERE key = ANY($1::text[]) ORDER BY key FOR UPDATE SKIP LOCKED)
+        SELECT key FROM accounts WHERE key = ANY($1::text[]) AND key NOT IN (SELECT key FROM free)
+        """,
+        list(keys),
+    )
+    return {row["key"] for row in rows}
+
+
 async def make_accounts(connection: Connection, keys: Collection[str], partitions: int) -> None:
     """Make the accounts that do not exist yet. Its own transaction, in sorted order: no two of them deadlock."""
     missing = sorted(keys)

@@ -1,11 +1,14 @@
 """Connections to Postgres: a bounded pool whose sessions carry the time-outs that fence a zombie (MS-4)."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
 
-LOCK_TIMEOUT = "5s"  # a busy account gives up; the batch is tried again
+LOCK_TIMEOUT = timedelta(seconds=5)  # longer than a zombie may hold one; then the account is called busy
 STATEMENT_TIMEOUT = "30s"
 IDLE_IN_TRANSACTION_TIMEOUT = "3s"  # bounds how long a stopped worker blocks its successor
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -15,7 +18,7 @@ Connection: TypeAlias = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 Pool: TypeAlias = asyncpg.Pool
 
 
-async def open_pool(database_url: str, *, max_size: int, name: str) -> Pool:
+async def open_pool(database_url: str, *, max_size: int, name: str, lock_timeout: timedelta = LOCK_TIMEOUT) -> Pool:
     """A pool of at most `max_size` connections, named in `pg_stat_activity`."""
     return await asyncpg.create_pool(
         database_url,
@@ -27,11 +30,22 @@ async def open_pool(database_url: str, *, max_size: int, name: str) -> Pool:
         server_settings={
             "application_name": name,
             "timezone": "UTC",
-            "lock_timeout": LOCK_TIMEOUT,
+            "lock_timeout": f"{lock_timeout // timedelta(milliseconds=1)}ms",
             "statement_timeout": STATEMENT_TIMEOUT,
             "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
         },
     )
+
+
+@asynccontextmanager
+async def rolled_back(connection: Connection) -> AsyncIterator[None]:
+    """A transaction whose work is undone at its end: transactions inside it are savepoints."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        yield
+    finally:
+        await transaction.rollback()
 
 
 def dumps(value: Any) -> str:  # noqa: ANN401 - anything that JSON can hold

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from bursar.billing.errors import AskAgain
 from bursar.billing.steps import StepState
 from bursar.db import accounts, change_log, destruction_days, inbox, parked, steps
-from bursar.db.connections import Connection
+from bursar.db.connections import Connection, rolled_back
 from bursar.db.fold import Failure, Folded, fold
 from bursar.db.items import Dedupe, Item, Outcome, OutcomeState, Situation, StepAnswer
 from bursar.db.parts import load_accounts, save_accounts
@@ -26,14 +26,23 @@ class Limits:
 
 
 async def decide_batch(
-    connection: Connection, items: Sequence[Item], situation: Situation, limits: Limits, also: Also | None = None
+    connection: Connection,
+    items: Sequence[Item],
+    situation: Situation,
+    limits: Limits,
+    also: Also | None = None,
+    *,
+    dry_run: bool = False,
 ) -> list[Outcome]:
     """Decide at most 256 items in one transaction; returns their outcomes, in order.
 
     `also` writes more in the same transaction, such as how far a sweep came; what it raises undoes the batch.
     A decision that raises fails its own item only. An error while saving leaves nothing of the batch and is raised:
-    the caller bisects (`service/deciding.py`).
+    the caller bisects (`service/deciding.py`). A dry run does all of it, `also` included, and undoes it.
     """
+    if dry_run:
+        async with rolled_back(connection):
+            return await decide_batch(connection, items, situation, limits, also)
     if len(items) > MAX_ITEMS:
         message = f"a batch has at most {MAX_ITEMS} items"
         raise ValueError(message)

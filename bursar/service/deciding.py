@@ -10,6 +10,7 @@ import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from bursar.billing.errors import BursarError, Retryable
+from bursar.db.accounts import held_by_others
 from bursar.db.clock import Clock
 from bursar.db.connections import Connection, Pool
 from bursar.db.decide import MAX_ITEMS, Also, Limits, decide_batch, record_unsaved
@@ -19,12 +20,8 @@ from bursar.db.items import Item, Outcome, OutcomeState
 log = structlog.get_logger()
 
 # Another batch was in the way: the same one may pass now.
-CONTENTION = (
-    asyncpg.DeadlockDetectedError,
-    asyncpg.SerializationError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.QueryCanceledError,
-)
+PASSING = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.QueryCanceledError)
+CONTENTION = (*PASSING, asyncpg.LockNotAvailableError)
 # The database said no to what was saved (a unique key of another user, a constraint, a limit): an item's fault.
 AT_FAULT = (
     asyncpg.IntegrityConstraintViolationError,
@@ -35,7 +32,7 @@ AT_FAULT = (
 )
 # Whatever else Postgres, its client or the network raises: nothing was decided.
 UNAVAILABLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
-CONTENTION_ATTEMPTS = 4
+PASSING_ATTEMPTS = 4
 ACQUIRE_TIMEOUT_SECONDS = 10.0
 
 OnCommit = Callable[[Sequence[Outcome]], None]
@@ -76,6 +73,10 @@ class Decider:
         self._tell(outcomes)
         return outcomes
 
+    async def predict(self, items: Sequence[Item], also: Also) -> list[Outcome]:
+        """What `decide_together` would do: done, seen by `also`, and undone."""
+        return await self.with_connection(lambda connection: self._decide(connection, items, also, dry_run=True))
+
     async def _decide_or_bisect(self, items: Sequence[Item]) -> list[Outcome]:
         try:
             outcomes = await self.with_connection(lambda connection: self._decide(connection, items))
@@ -84,27 +85,44 @@ class Decider:
                 raise
             if len(items) == 1:
                 return [await self._set_aside(items[0], error)]
-            middle = len(items) // 2
-            return await self._decide_or_bisect(items[:middle]) + await self._decide_or_bisect(items[middle:])
+            if isinstance(error, asyncpg.LockNotAvailableError):
+                return await self._around_the_busy(items, error)
+            return await self._bisect(items)
         self._tell(outcomes)
         return outcomes
+
+    async def _bisect(self, items: Sequence[Item]) -> list[Outcome]:
+        middle = len(items) // 2
+        return await self._decide_or_bisect(items[:middle]) + await self._decide_or_bisect(items[middle:])
+
+    async def _around_the_busy(self, items: Sequence[Item], error: Exception) -> list[Outcome]:
+        """Set the items of locked accounts aside, so that they delay the others by one lock time-out only (MS-5)."""
+        keys = {item.key for item in items}
+        busy = await self.with_connection(lambda connection: held_by_others(connection, keys))
+        if not busy:
+            return await self._bisect(items)  # the lock went meanwhile, or is not an account's
+        others = [item for item in items if item.key not in busy]
+        decided = await self._decide_or_bisect(others) if others else []
+        ended = {id(outcome.item): outcome for outcome in decided}
+        return [ended.get(id(item)) or await self._set_aside(item, error) for item in items]
 
     def _tell(self, outcomes: Sequence[Outcome]) -> None:
         for listener in self._listeners:
             listener(outcomes)
 
-    async def _decide(self, connection: Connection, items: Sequence[Item], also: Also | None = None) -> list[Outcome]:
-        """At most four attempts against contention; alone, an item waits for a busy account once only."""
-        attempts = CONTENTION_ATTEMPTS if len(items) > 1 else 2
+    async def _decide(
+        self, connection: Connection, items: Sequence[Item], also: Also | None = None, *, dry_run: bool = False
+    ) -> list[Outcome]:
+        """At most four attempts where another batch was in the way; a lock was waited for long enough by then."""
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(CONTENTION),
-            stop=stop_after_attempt(attempts),
+            retry=retry_if_exception_type(PASSING),
+            stop=stop_after_attempt(PASSING_ATTEMPTS),
             wait=wait_random_exponential(multiplier=0.02, max=0.5),
             reraise=True,
         ):
             with attempt:
                 situation = await self.clock.situation(connection)
-                return await decide_batch(connection, items, situation, self.limits, also)
+                return await decide_batch(connection, items, situation, self.limits, also, dry_run=dry_run)
         raise AssertionError("unreachable: the last attempt raises")
 
     async def _set_aside(self, item: Item, error: Exception) -> Outcome:

@@ -10,7 +10,7 @@ from bursar.billing.account import Account, Profile
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.kiloclaw.stripe_events import subscription_event
-from bursar.db.connections import Connection, open_pool
+from bursar.db.connections import LOCK_TIMEOUT, Connection, open_pool
 from bursar.db.decide import Limits
 from bursar.db.items import Dedupe, Item, MessageCopy, Situation
 from bursar.service.deciding import Decider
@@ -32,8 +32,13 @@ class StandingClock:
 
 
 @asynccontextmanager
-async def a_decider(database_url: str, clock: StandingClock | None = None, destructions_per_day: int = 500) -> Any:
-    pool = await open_pool(database_url, max_size=4, name="test")
+async def a_decider(
+    database_url: str,
+    clock: StandingClock | None = None,
+    destructions_per_day: int = 500,
+    lock_timeout: timedelta = LOCK_TIMEOUT,
+) -> Any:
+    pool = await open_pool(database_url, max_size=4, name="test", lock_timeout=lock_timeout)
     try:
         yield Decider(pool, clock or StandingClock(), Limits(32, destructions_per_day))
     finally:
