@@ -48,10 +48,10 @@ async def test_kc_31_what_was_remembered_for_a_customer_becomes_the_users(
 
 
 async def test_kc_31_a_refused_registration_moves_nothing(web: Served, connection: asyncpg.Connection) -> None:
-    await web.put("/v1/users/grace", {"stripe_customer_id": "cus_1"})
     await remember(web, "cus_1", "evt_1")
+    await web.put("/v1/users/grace", {"stripe_customer_id": "cus_1"})
     assert (await web.put("/v1/users/ada", {"stripe_customer_id": "cus_1"})).status_code == 409
-    assert await connection.fetchval("SELECT account_key FROM early_events") == "customer:cus_1"
+    assert await connection.fetchval("SELECT account_key FROM early_events") == "user:grace"
 
 
 async def test_a_customer_without_events_asks_stripe_nothing(web: Served, connection: asyncpg.Connection) -> None:
