@@ -93,4 +93,6 @@ def _trial_result(row: Subscription) -> dict[str, str | None]:
 
 def _pointing_to(account: Account, instance_id: str) -> Account:
     row = hosting_of(account).subscription
-    return account if row is None else with_row(account, replace(row, instance_id=instance_id))
+    if row is None or row.instance_id == instance_id:
+        return account
+    return with_row(account, replace(row, instance_id=instance_id))

@@ -59,7 +59,10 @@ def test_kc_12_the_first_provisioning_starts_a_trial_and_points_the_row_to_the_i
 def test_kc_12_the_same_instance_again_is_allowed() -> None:
     account = provision(an_account(), "inst-1", CATALOGUE, NOW, "command:1").account
 
-    assert provision(account, "inst-1", CATALOGUE, NOW, "command:2").result == {"instance_id": "inst-1"}
+    again = provision(account, "inst-1", CATALOGUE, NOW, "command:2")
+
+    assert again.result == {"instance_id": "inst-1"}
+    assert hosting_of(again.account) == hosting_of(account)  # its version too: nothing changed, nothing to log (KC-4)
 
 
 def test_kc_12_without_access_provisioning_is_refused() -> None:
