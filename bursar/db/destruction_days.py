@@ -17,3 +17,9 @@ async def claim_slots(connection: Connection, now: datetime, wanted: int, cap: i
     granted = max(0, min(wanted, cap - int(used)))
     await connection.execute("UPDATE destruction_days SET used = used + $2 WHERE day = $1", day, granted)
     return granted
+
+
+async def slots_used(connection: Connection, now: datetime) -> int:
+    """How many of the day's destructions are used."""
+    used: int | None = await connection.fetchval("SELECT used FROM destruction_days WHERE day = $1", now.date())
+    return used or 0

@@ -67,12 +67,18 @@ async def _exchange_with_queue(
     await queue.bind(exchange, name)
 
 
+async def stored_partitions(connection: Connection) -> int | None:
+    """The number of partitions that the database was laid out with; None before its first use."""
+    stored: int | None = await connection.fetchval("SELECT partitions FROM topology")
+    return stored
+
+
 async def check_partitions(connection: Connection, partitions: int) -> None:
     """Store the number of partitions once; PartitionsChanged when the database knows another."""
     await connection.execute(
         "INSERT INTO topology (partitions) VALUES ($1) ON CONFLICT (only_row) DO NOTHING", partitions
     )
-    stored = await connection.fetchval("SELECT partitions FROM topology")
+    stored = await stored_partitions(connection)
     if stored != partitions:
         raise PartitionsChanged(
             f"BURSAR_PARTITIONS is {partitions}, but this database was laid out with {stored}: set it back to {stored}."

@@ -14,6 +14,7 @@ from bursar.db.connections import Connection, open_pool
 from bursar.db.ticks import Tick, TickStatus, insert_tick, status_of
 from bursar.service.broker.publisher import open_publisher
 from bursar.service.broker.topology import check_partitions
+from bursar.service.cli.dry_run import foresee_sweep
 from bursar.service.cli.errors import CommandFailed
 from bursar.service.observability.tracing import new_traceparent
 from bursar.service.processes.starting import require_migrated, wait_for_broker, wait_for_database
@@ -48,11 +49,19 @@ def tick(
         ),
     ] = None,
     *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what it would cause (with --at: then), and change nothing.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until it is done, at most an hour.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Run a sweep, or `hourly` for all of them. The same sweep and instant a second time does nothing."""
+    if dry_run and wait:
+        raise typer.BadParameter("a dry run has nothing to wait for: --dry-run without --wait")
     settings = load_settings(BrokerSettings)
+    if dry_run:
+        foresee_sweep(settings, sweep, at, json=json)
+        return
     status = asyncio.run(_run(settings, sweep, at, wait=wait))
     fields = {
         "id": status.tick.id,
