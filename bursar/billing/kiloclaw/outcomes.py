@@ -44,7 +44,9 @@ def mail_still_wanted(account: Account, mail: MailKey) -> bool:
         return row is None or row.status not in ("active", "trialing")
     if mail.email_type == MailType.INSTANCE_DESTROYED:
         return True
-    if mail.email_type == MailType.DESTRUCTION_WARNING and not (hosting.row_instance and row and row.destruction_deadline):
+    if mail.email_type == MailType.DESTRUCTION_WARNING and not (
+        hosting.row_instance and row and row.destruction_deadline
+    ):
         return False
     return row is not None and row.suspended_at is not None and cycle_of(row.suspended_at) == mail.cycle
 
