@@ -11,12 +11,17 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from bursar.billing.catalogue import Catalogue, Prices
 from bursar.billing.errors import BursarError
 from bursar.db.decide import MAX_ITEMS
+from bursar.service.gateways.mail import sender_domain
 from bursar.service.joining import BATCHES_AT_ONCE
 
 CHECKOUT = Path(__file__).parents[2]
 DEFAULT_CATALOGUE = CHECKOUT / "deploy" / "catalogue.toml"
-LATER_EMAIL_PROVIDERS = frozenset({"mailgun", "customerio"})
-
+EMAIL_PROVIDERS_NEED = {
+    "smtp": ("smtp_host", "email_from"),
+    "mailgun": ("mailgun_api_key", "mailgun_domain", "email_from"),
+    "customerio": ("customerio_app_api_key", "email_from"),
+    "none": (),
+}
 
 AnySettings = TypeVar("AnySettings", bound=BaseSettings)
 
@@ -53,23 +58,33 @@ def _stripe_key(key: SecretStr) -> SecretStr:
     return key
 
 
-def _email_provider(name: object) -> object:
-    if name in LATER_EMAIL_PROVIDERS:
-        raise ValueError("names a provider that this release cannot send with yet; choose smtp or none")
-    return name
+def _sender(header: str) -> str:
+    try:
+        sender_domain(header)
+    except ValueError:
+        raise ValueError("must hold an address of the form local@domain") from None
+    return header
+
+
+def _header_secret(secret: SecretStr) -> SecretStr:
+    if not all("!" <= character <= "~" for character in secret.get_secret_value()):
+        raise ValueError("must be of ASCII characters without spaces")
+    return secret
 
 
 PriceIds = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
 Secrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split), Field(min_length=1)]
 Secret = Annotated[SecretStr, Field(min_length=1)]
+HeaderSecret = Annotated[SecretStr, AfterValidator(_header_secret)]
 HttpAddress = Annotated[str, AfterValidator(_http_address)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+FROM_THE_ENVIRONMENT = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
 
 
 class DatabaseSettings(BaseSettings):
     """What a command needs that only asks the database."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = FROM_THE_ENVIRONMENT
 
     database_url: Annotated[str, AfterValidator(_postgres_address)] = Field(
         repr=False, description="PostgreSQL, 15 or later: `postgresql://user:password@host:port/database`."
@@ -90,7 +105,45 @@ class BrokerSettings(DatabaseSettings):
     )
 
 
-class Settings(BrokerSettings):
+class MailSettings(BaseSettings):
+    """What a command needs that only sends a mail. Each provider needs some of them: `EMAIL_PROVIDERS_NEED`."""
+
+    model_config = FROM_THE_ENVIRONMENT
+
+    app_url: HttpAddress = Field(description="The product's address: mails link to it.")
+    email_provider: Literal["smtp", "mailgun", "customerio", "none"] = Field(
+        description="How mails are sent: `smtp`, `mailgun`, `customerio`; with `none` they are noted as skipped and "
+        "sent once a provider is configured."
+    )
+    email_from: Annotated[str, AfterValidator(_sender)] | None = Field(
+        None, description="The From header, e.g. `Bursar <billing@example.com>`; needed with every provider."
+    )
+    smtp_host: str | None = Field(None, description="The mail server; needed with `smtp`.")
+    smtp_port: Port = Field(587, description="Its port.")
+    smtp_username: str | None = Field(None, repr=False, description="Its user; empty for none.")
+    smtp_password: SecretStr | None = Field(None, description="Its password.")
+    smtp_starttls: bool = Field(default=True, description="Require TLS by STARTTLS.")
+    mailgun_api_key: HeaderSecret | None = Field(None, description="Mailgun's sending key; needed with `mailgun`.")
+    mailgun_domain: str | None = Field(None, description="The sending domain at Mailgun; needed with `mailgun`.")
+    mailgun_api_base: HttpAddress = Field(
+        "https://api.mailgun.net", description="Where Mailgun's API answers; `https://api.eu.mailgun.net` in the EU."
+    )
+    customerio_app_api_key: HeaderSecret | None = Field(
+        None, description="Customer.io's App API key; needed with `customerio`."
+    )
+    customerio_api_base: HttpAddress = Field(
+        "https://api.customer.io", description="Where its App API answers; `https://api-eu.customer.io` in the EU."
+    )
+
+    @model_validator(mode="after")
+    def _the_provider_is_whole(self) -> Self:
+        for name in EMAIL_PROVIDERS_NEED[self.email_provider]:
+            if getattr(self, name) is None:
+                raise ValueError(f"{name.upper()} is missing: EMAIL_PROVIDER={self.email_provider} needs it")
+        return self
+
+
+class Settings(MailSettings, BrokerSettings):
     """One field per variable, named like it in lower case. An empty value counts as missing."""
 
     stripe_secret_key: Annotated[SecretStr, AfterValidator(_stripe_key)] = Field(
@@ -111,19 +164,6 @@ class Settings(BrokerSettings):
         description="The bearer for our calls to the instance API, and the bearer that our own `/v1` asks for."
     )
     cron_secret: Secret = Field(description="The bearer for ticks over HTTP.")
-
-    app_url: HttpAddress = Field(description="The product's address: mails link to it.")
-    email_provider: Annotated[Literal["smtp", "none"], BeforeValidator(_email_provider)] = Field(
-        description="How mails are sent; with `none` they are noted as skipped and sent once a provider is configured."
-    )
-    email_from: str | None = Field(
-        None, description="The From header, e.g. `Bursar <billing@example.com>`; needed with `smtp`."
-    )
-    smtp_host: str | None = Field(None, description="The mail server; needed with `smtp`.")
-    smtp_port: Port = Field(587, description="Its port.")
-    smtp_username: str | None = Field(None, repr=False, description="Its user; empty for none.")
-    smtp_password: SecretStr | None = Field(None, description="Its password.")
-    smtp_starttls: bool = Field(default=True, description="Require TLS by STARTTLS.")
 
     bursar_web_host: str = Field(
         "127.0.0.1", description="The address on which the web and the health pages listen; `0.0.0.0` in a container."
@@ -160,14 +200,6 @@ class Settings(BrokerSettings):
     def _a_price_has_one_plan(self) -> Self:
         if set(self.stripe_kiloclaw_standard_price_id) & set(self.stripe_kiloclaw_commit_price_id):
             raise ValueError("STRIPE_KILOCLAW_STANDARD_PRICE_ID and STRIPE_KILOCLAW_COMMIT_PRICE_ID share a price id")
-        return self
-
-    @model_validator(mode="after")
-    def _smtp_is_whole(self) -> Self:
-        if self.email_provider == "smtp":
-            for name in ("smtp_host", "email_from"):
-                if getattr(self, name) is None:
-                    raise ValueError(f"{name.upper()} is missing: EMAIL_PROVIDER=smtp needs it")
         return self
 
     @property

@@ -6,7 +6,14 @@ from typing import Protocol
 import pytest
 
 from bursar.billing.catalogue import Prices
-from bursar.service.settings import DatabaseSettings, Settings, SettingsError, load_catalogue, load_settings
+from bursar.service.settings import (
+    DatabaseSettings,
+    MailSettings,
+    Settings,
+    SettingsError,
+    load_catalogue,
+    load_settings,
+)
 from bursar.service.settings_page import PAGE, configuration_page
 
 WHOLE = {
@@ -64,7 +71,12 @@ def test_a_missing_variable_is_named(load: Load, name: str) -> None:
         ("STRIPE_API_BASE", "hidden-value"),
         ("KILOCLAW_API_URL", "hidden-value"),
         ("EMAIL_PROVIDER", "hidden-value"),
+        ("EMAIL_FROM", "hidden-value"),
         ("SMTP_PORT", "hidden-value"),
+        ("MAILGUN_API_KEY", "hidden value"),
+        ("MAILGUN_API_BASE", "hidden-value"),
+        ("CUSTOMERIO_APP_API_KEY", "hidden\nvalue"),
+        ("CUSTOMERIO_API_BASE", "hidden-value"),
         ("BURSAR_WEB_PORT", "65536"),
         ("BURSAR_PARTITIONS", "-4"),
         ("BURSAR_TEST_CLOCK", "hidden-value"),
@@ -80,7 +92,7 @@ def test_a_wrong_value_is_named_and_not_shown(load: Load, name: str, value: str)
 
 def test_all_faults_are_in_one_sentence(load: Load) -> None:
     said = refusal(load, CRON_SECRET="", APP_URL="here")
-    assert said == "CRON_SECRET is missing; APP_URL must begin with https:// or http://."
+    assert said == "APP_URL must begin with https:// or http://; CRON_SECRET is missing."
 
 
 @pytest.mark.parametrize("key", ["sk_live_1", "rk_live_1"])
@@ -91,16 +103,22 @@ def test_the_test_clock_is_refused_together_with_a_live_key(load: Load, key: str
     assert key not in said
 
 
-@pytest.mark.parametrize("provider", ["mailgun", "customerio"])
-def test_a_provider_of_a_later_release_is_refused(load: Load, provider: str) -> None:
-    assert "choose smtp or none" in refusal(load, EMAIL_PROVIDER=provider)
+PROVIDERS = {
+    "smtp": {"SMTP_HOST": "mail.example.com"},
+    "mailgun": {"MAILGUN_API_KEY": "hidden-key", "MAILGUN_DOMAIN": "mg.example.com"},
+    "customerio": {"CUSTOMERIO_APP_API_KEY": "hidden-key"},
+}
 
 
-@pytest.mark.parametrize("name", ["SMTP_HOST", "EMAIL_FROM"])
-def test_smtp_needs_its_settings(load: Load, name: str) -> None:
-    smtp = {"EMAIL_PROVIDER": "smtp", "SMTP_HOST": "mail.example.com", "EMAIL_FROM": "Bursar <b@example.com>"}
-    assert load(**smtp).email_provider == "smtp"
-    assert refusal(load, **{**smtp, name: ""}) == f"{name} is missing: EMAIL_PROVIDER=smtp needs it."
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_a_provider_needs_its_settings(load: Load, provider: str) -> None:
+    needed = {"EMAIL_FROM": "Bursar <b@example.com>", **PROVIDERS[provider]}
+    settings = load(EMAIL_PROVIDER=provider, **needed)
+    assert settings.email_provider == provider
+    assert "hidden" not in repr(settings)
+    for name in needed:
+        said = refusal(load, EMAIL_PROVIDER=provider, **{**needed, name: ""})
+        assert said == f"{name} is missing: EMAIL_PROVIDER={provider} needs it."
 
 
 def test_a_price_of_two_plans_is_refused(load: Load) -> None:
@@ -117,6 +135,15 @@ def test_ms_14_settings_show_no_secret_when_printed(load: Load) -> None:
     printed = repr(load())
     for secret in ("db-pass", "amqp-pass", "sk_test_", "whsec_", "internal-secret", "cron-secret"):
         assert secret not in printed
+
+
+def test_a_command_that_sends_a_mail_needs_the_settings_of_mails_only(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load()
+    for name in WHOLE.keys() - {"APP_URL", "EMAIL_PROVIDER"}:
+        monkeypatch.delenv(name)
+    assert load_settings(MailSettings).email_provider == "none"
 
 
 def test_a_command_that_asks_the_database_needs_its_address_only(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

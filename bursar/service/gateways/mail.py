@@ -30,6 +30,7 @@ class SendResult:
 
     outcome: SendOutcome
     error: str | None = None
+    retry_after_seconds: float | None = None  # the other side's wish, with `RETRY`
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import httpx
+
+from bursar.service.gateways.customerio import CustomerioMail, CustomerioSettings
+from bursar.service.gateways.http_mail import mail_client
 from bursar.service.gateways.instances import InstancesGateway, instances_client
 from bursar.service.gateways.mail import MailGateway, NoMail
+from bursar.service.gateways.mailgun import MailgunMail, MailgunSettings
 from bursar.service.gateways.smtp import SmtpMail, SmtpSettings
 from bursar.service.gateways.stripe import StripeGateway
-from bursar.service.settings import Settings
+from bursar.service.settings import MailSettings, Settings
 from bursar.service.steps.runner import Outside
 
 
@@ -16,25 +21,64 @@ async def opened_outside(settings: Settings) -> AsyncIterator[Outside]:
     """Whom the steps call, with connections that are closed in the end."""
     key = settings.stripe_secret_key.get_secret_value()
     secret = settings.kiloclaw_internal_api_secret.get_secret_value()
-    async with StripeGateway(key, api_base=settings.stripe_api_base) as stripe, instances_client() as client:
-        instances = InstancesGateway(settings.kiloclaw_api_url, secret, client=client)
-        yield Outside(stripe, instances, mail_gateway(settings), settings.app_url)
+    async with (
+        StripeGateway(key, api_base=settings.stripe_api_base) as stripe,
+        instances_client() as client,
+        opened_mail(settings) as mail,
+    ):
+        yield Outside(
+            stripe, InstancesGateway(settings.kiloclaw_api_url, secret, client=client), mail, settings.app_url
+        )
 
 
-def mail_gateway(settings: Settings) -> MailGateway:
-    """The provider that `EMAIL_PROVIDER` names."""
-    if settings.email_provider == "none":
-        return NoMail()
+@asynccontextmanager
+async def opened_mail(settings: MailSettings) -> AsyncIterator[MailGateway]:
+    """The provider that `EMAIL_PROVIDER` names, with connections that are closed in the end."""
+    async with mail_client() as client:
+        yield _mail_gateway(settings, client)
+
+
+def _mail_gateway(settings: MailSettings, client: httpx.AsyncClient) -> MailGateway:
+    match settings.email_provider:
+        case "none":
+            return NoMail()
+        case "smtp":
+            return SmtpMail(_smtp(settings))
+        case "mailgun":
+            return MailgunMail(_mailgun(settings), client=client)
+        case "customerio":
+            return CustomerioMail(_customerio(settings), client=client)
+
+
+def _smtp(settings: MailSettings) -> SmtpSettings:
     assert settings.smtp_host, "the settings see to it"
     assert settings.email_from, "likewise"
     password = settings.smtp_password
-    return SmtpMail(
-        SmtpSettings(
-            host=settings.smtp_host,
-            port=settings.smtp_port,
-            sender=settings.email_from,
-            username=settings.smtp_username,
-            password=password.get_secret_value() if password else None,
-            starttls=settings.smtp_starttls,
-        )
+    return SmtpSettings(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        sender=settings.email_from,
+        username=settings.smtp_username,
+        password=password.get_secret_value() if password else None,
+        starttls=settings.smtp_starttls,
+    )
+
+
+def _mailgun(settings: MailSettings) -> MailgunSettings:
+    assert settings.mailgun_api_key, "the settings see to it"
+    assert settings.mailgun_domain, "likewise"
+    assert settings.email_from, "likewise"
+    return MailgunSettings(
+        settings.mailgun_api_base,
+        settings.mailgun_domain,
+        settings.email_from,
+        settings.mailgun_api_key.get_secret_value(),
+    )
+
+
+def _customerio(settings: MailSettings) -> CustomerioSettings:
+    assert settings.customerio_app_api_key, "the settings see to it"
+    assert settings.email_from, "likewise"
+    return CustomerioSettings(
+        settings.customerio_api_base, settings.email_from, settings.customerio_app_api_key.get_secret_value()
     )

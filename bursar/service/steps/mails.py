@@ -85,6 +85,7 @@ def _outcome(job: StepJob, wanted: WantedMail, result: SendResult) -> Item:
         case SendOutcome.NOT_CONFIGURED:
             return mail_outcome(job.step, wanted.mail, "skipped", StepState.SKIPPED, "no provider is configured")
         case SendOutcome.RETRY:
-            raise Retryable(f"the mail was refused for now ({result.error})")
+            wish = result.retry_after_seconds
+            raise Retryable(f"the mail was refused for now ({result.error})", retry_after_seconds=wish)
         case _:
             assert_never(result.outcome)

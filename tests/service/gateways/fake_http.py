@@ -11,6 +11,7 @@ class Request:
     method: str
     target: str
     headers: dict[str, str]  # names in lower case
+    body: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Reply:
     body: bytes = b"{}"
     headers: dict[str, str] = field(default_factory=dict)
     hangs: bool = False
+    hangs_up: bool = False  # takes the request and closes the connection
     drips: bool = False  # one byte of the body every 20 ms
 
 
@@ -56,6 +58,8 @@ class FakeHttp:
             while request := await _read(reader):
                 self.requests.append(request)
                 reply = self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
+                if reply.hangs_up:
+                    return
                 await self._answer(reply, writer)
         except ConnectionError:
             pass  # the client has read enough
@@ -83,8 +87,8 @@ async def _read(reader: asyncio.StreamReader) -> Request | None:
     first, *lines = head.strip().split("\r\n")
     method, target, _ = first.split(" ")
     headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    await reader.readexactly(int(headers.get("content-length", "0")))
-    return Request(method, target, headers)
+    body = await reader.readexactly(int(headers.get("content-length", "0")))
+    return Request(method, target, headers, body)
 
 
 def _bytes(reply: Reply) -> bytes:

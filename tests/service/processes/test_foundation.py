@@ -10,11 +10,13 @@ from bursar.billing.errors import UnreadableMessage
 from bursar.db.clock import MachineClock, TestClock, real_now
 from bursar.db.items import MessageCopy
 from bursar.db.parked import FailedMessage, record_first_failures
+from bursar.service.gateways.customerio import CustomerioMail
 from bursar.service.gateways.mail import NoMail
+from bursar.service.gateways.mailgun import MailgunMail
 from bursar.service.gateways.smtp import SmtpMail
 from bursar.service.processes.foundation import Foundation, foundation
 from bursar.service.processes.gauges import ParkedGauge
-from bursar.service.processes.outside import mail_gateway
+from bursar.service.processes.outside import opened_mail
 from bursar.service.processes.readiness import ProcessReadiness
 from bursar.service.processes.starting import StartError
 from bursar.service.processes.supervision import TaskState
@@ -117,8 +119,20 @@ async def test_failed_messages_are_measured(base: Foundation) -> None:
     assert measured == {"retrying": 0, "parked": 1}
 
 
-def test_the_provider_of_mails_is_what_the_settings_name() -> None:
-    addresses = ("postgresql://h/d", "amqp://h/")
-    assert isinstance(mail_gateway(settings_of(*addresses)), NoMail)
-    smtp = settings_of(*addresses, email_provider="smtp", smtp_host="mail.example.com", email_from="b@example.com")
-    assert isinstance(mail_gateway(smtp), SmtpMail)
+@pytest.mark.parametrize(
+    ("provider", "needed", "kind"),
+    [
+        ("none", {}, NoMail),
+        ("smtp", {"smtp_host": "mail.example.com"}, SmtpMail),
+        ("mailgun", {"mailgun_api_key": "key-1", "mailgun_domain": "mg.example.com"}, MailgunMail),
+        ("customerio", {"customerio_app_api_key": "key-1"}, CustomerioMail),
+    ],
+)
+async def test_the_provider_of_mails_is_what_the_settings_name(
+    provider: str, needed: dict[str, object], kind: type
+) -> None:
+    settings = settings_of(
+        "postgresql://h/d", "amqp://h/", email_provider=provider, email_from="b@example.com", **needed
+    )
+    async with opened_mail(settings) as gateway:
+        assert type(gateway) is kind

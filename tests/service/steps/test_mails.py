@@ -56,6 +56,18 @@ async def test_kc_87_a_refused_send_is_tried_again_with_the_same_message_id(data
         assert await worker.mails() == [(SUSPENDED, "sent")]
 
 
+async def test_kc_87_a_refused_send_waits_as_long_as_the_provider_wishes(database_url: str) -> None:
+    async with acting(database_url) as worker:
+        await suspended_trial(worker)
+        worker.mail.results = [SendResult(SendOutcome.RETRY, "http_429", 1_800)]
+        await worker.do_mails()
+        worker.clock.real_now += timedelta(seconds=1_799)
+        assert await worker.do_mails() == 0
+        worker.clock.real_now += timedelta(seconds=1)
+        assert await worker.do_mails() == 1
+        assert await worker.mails() == [(SUSPENDED, "sent")]
+
+
 async def test_kc_87_a_mail_that_is_refused_to_the_end_is_an_operators(database_url: str) -> None:
     async with acting(database_url) as worker:
         await suspended_trial(worker)
