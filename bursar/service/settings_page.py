@@ -17,7 +17,10 @@ sentence that names the variable, never its value. An empty value counts as miss
 they are separated by commas.
 
 `bursar migrate` and `bursar parked` need `DATABASE_URL` only; `bursar tick` needs `AMQP_URL` and `BURSAR_PARTITIONS`
-too. `bursar up` makes values for development where some are missing and keeps them in `.bursar/up/environment`, unless
+too. `bursar mail send-test` needs `APP_URL` and the settings of its provider; `bursar mail preview` and `bursar
+catalogue check` need none.
+
+`bursar up` makes values for development where some are missing and keeps them in `.bursar/up/environment`, unless
 `STRIPE_SECRET_KEY` is a live key.
 
 | variable | default | meaning |

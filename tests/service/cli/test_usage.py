@@ -16,7 +16,7 @@ def is_one_sentence(ran: Ran) -> bool:
 def test_help_names_every_command() -> None:
     ran = bursar("--help")
     assert ran.exit_code == 0
-    for command in ("up", "web", "worker", "scheduler", "migrate", "demo", "tick", "parked", "catalogue"):
+    for command in ("up", "web", "worker", "scheduler", "migrate", "demo", "tick", "parked", "mail", "catalogue"):
         assert f"\n  {command} " in ran.out
 
 
@@ -35,6 +35,9 @@ def test_the_version_is_told() -> None:
         ("parked", "list", "--state", "lost"),
         ("parked", "list", "--limit", "0"),
         ("parked", "show", "seven"),
+        ("mail", "preview"),
+        ("mail", "preview", "claw_unheard_of"),
+        ("mail", "send-test", "claw_trial_5d"),
         ("demo", "--events", "no/such/folder"),
     ],
 )
