@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bursar.service.cli import catalogue, mail, parked, processes, ticks
+from bursar.service.cli import catalogue, mail, parked, processes, ticks, why
 from bursar.service.cli.errors import CommandLine
 from bursar.service.observability.logs import configure_logging
 
@@ -45,6 +45,7 @@ app.command()(processes.scheduler)
 app.command()(processes.migrate)
 app.command()(processes.demo)
 app.command()(ticks.tick)
+app.command()(why.why)
 app.add_typer(parked.group, name="parked")
 app.add_typer(mail.group, name="mail")
 app.add_typer(catalogue.group, name="catalogue")
