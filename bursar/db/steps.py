@@ -160,6 +160,23 @@ async def settle(connection: Connection, answers: Sequence[StepAnswer], real_now
     )
 
 
+async def revive_failed_reads(connection: Connection, failed_before: datetime, real_now: datetime, limit: int) -> int:
+    """Make reads that ran out of attempts due again: an end or a take-over waits for each (KC-37); returns how many."""
+    status = await connection.execute(
+        """
+        UPDATE steps SET state = 'due', due_at = $1, attempts = 0, settled_at = NULL
+        WHERE id IN (
+            SELECT id FROM steps WHERE state = 'failed' AND kind = $4 AND settled_at < $3
+            ORDER BY created_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+        """,
+        real_now,
+        limit,
+        failed_before,
+        StepKind.READ_SUBSCRIPTIONS,
+    )
+    return int(status.rpartition(" ")[2])
+
+
 async def revive_skipped(connection: Connection, skipped_before: datetime, real_now: datetime, limit: int) -> int:
     """Make steps that could not be done for want of configuration due again (KC-88); returns how many."""
     status = await connection.execute(

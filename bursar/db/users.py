@@ -48,8 +48,13 @@ async def save(connection: Connection, changes: list[Change[Profile]], _: SaveCo
 
 
 async def keys_of_customers(connection: Connection, customer_ids: Sequence[str]) -> dict[str, str]:
-    """The account key of each Stripe customer that a user is known for."""
+    """The account key of each Stripe customer that a user is known for: told by the product, else by the row."""
     rows = await connection.fetch(
-        "SELECT stripe_customer_id, user_id FROM users WHERE stripe_customer_id = ANY($1::text[])", customer_ids
+        """
+        SELECT stripe_customer_id, user_id FROM kiloclaw_subscriptions WHERE stripe_customer_id = ANY($1::text[])
+        UNION ALL
+        SELECT stripe_customer_id, user_id FROM users WHERE stripe_customer_id = ANY($1::text[])
+        """,
+        customer_ids,
     )
     return {row["stripe_customer_id"]: user_key(row["user_id"]) for row in rows}

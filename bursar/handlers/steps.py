@@ -1,7 +1,7 @@
 """The outcomes of steps and of calls to the instance API, as items to be decided under the account's lock."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +11,13 @@ from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce, then
 from bursar.billing.kiloclaw.outcomes import instance_brought_about, mail_settled
-from bursar.billing.kiloclaw.reads import SubscriptionsRead, asked_about_all, has_moved, subscriptions_read
+from bursar.billing.kiloclaw.reads import (
+    SubscriptionsRead,
+    asked_about_all,
+    has_moved,
+    subscriptions_read,
+    tells_of_the_row,
+)
 from bursar.billing.kiloclaw.rows import Hosting, MailKey
 from bursar.billing.steps import StepState
 from bursar.db.instances import ClaimedInstance
@@ -55,6 +61,8 @@ def read_outcome(step: ClaimedStep, read: SubscriptionsRead, catalogue: Catalogu
         if has_moved(account, read):
             raise AskAgain("the row moved while Stripe was asked")
         followed = subscriptions_read(account, read, catalogue, cause)
+        if not tells_of_the_row(followed.account, read):
+            return replace(followed, counts={**followed.counts, "own_subscription_unknown": 1})
         asked = asked_about_all(followed.account, read)
         facts = Circumstances(catalogue, situation.now, stripe_just_read=asked, slot_left=situation.slot_left)
         enforced = enforce(followed.account, facts, only={"destruction"})

@@ -22,10 +22,12 @@ class Kept:
 
 
 async def keep_house(connection: Connection, began_at: datetime, *, first: bool) -> Kept:
-    """One round, in real time: what was skipped before the tick began is revived, once; overdue ones are counted."""
-    revived = await steps.revive_skipped(connection, began_at, began_at, REVIVED_AT_ONCE)
+    """One round, in real time: what was skipped, and reads that failed, before the tick began are revived, once."""
+    skipped = await steps.revive_skipped(connection, began_at, began_at, REVIVED_AT_ONCE)
+    failed = await steps.revive_failed_reads(connection, began_at, began_at, REVIVED_AT_ONCE)
+    revived = skipped + failed
     forgotten = await forget_old(connection, began_at, FORGOTTEN_AT_ONCE)
     overdue = (await steps.backlog(connection, began_at - OVERDUE_AFTER)).due if first else 0
     counts = {"found": overdue + revived, "changed": revived, "overdue": overdue, **forgotten}
-    more = revived == REVIVED_AT_ONCE or FORGOTTEN_AT_ONCE in forgotten.values()
+    more = REVIVED_AT_ONCE in (skipped, failed) or FORGOTTEN_AT_ONCE in forgotten.values()
     return Kept(counts, more)

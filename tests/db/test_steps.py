@@ -193,3 +193,16 @@ async def test_kc_88_a_skipped_step_can_be_revived(database_url: str, connection
 
         assert await steps.revive_skipped(connection, REAL_NOW + LEASE, REAL_NOW, 100) == 1
         assert await claimed(connection, MAIL) is not None
+
+
+async def test_kc_37_a_read_that_ran_out_of_attempts_is_asked_again_by_the_sweep(
+    database_url: str, connection: Connection
+) -> None:
+    async with a_decider(database_url) as decider:
+        await decider.decide([asking("evt_1"), mailing("evt_2")])
+        for kind in (READ, MAIL):
+            await decider.decide([answering(await claimed(connection, kind), StepState.FAILED)])
+
+        assert await steps.revive_failed_reads(connection, REAL_NOW + LEASE, REAL_NOW + LEASE, 100) == 1
+        assert await claimed(connection, READ, LEASE) is not None
+        assert await claimed(connection, MAIL, LEASE) is None

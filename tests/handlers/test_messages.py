@@ -103,3 +103,18 @@ async def test_kc_31_a_known_customers_messages_go_to_the_user(connection: Conne
 def test_the_relay_accepts_what_the_table_handles() -> None:
     assert "invoice.paid" in HANDLED_STRIPE_TYPES
     assert "product.created" not in HANDLED_STRIPE_TYPES
+
+
+async def test_kc_31_a_customer_known_by_the_row_only_is_its_users(connection: Connection) -> None:
+    await connection.execute("INSERT INTO accounts VALUES ('user:ada', 0)")
+    await connection.execute(
+        """
+        INSERT INTO kiloclaw_subscriptions
+            (id, user_id, account_key, partition, version, plan, status, payment_source, stripe_subscription_id,
+             stripe_customer_id, current_period_start, current_period_end, created_at)
+        VALUES (gen_random_uuid(), 'ada', 'user:ada', 0, 1, 'standard', 'active', 'stripe', 'sub_1', 'cus_1',
+                now(), now(), now())
+        """
+    )
+
+    assert await resolve_accounts(connection, {"customer:cus_1"}) == {"customer:cus_1": "user:ada"}

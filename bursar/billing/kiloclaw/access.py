@@ -28,9 +28,14 @@ def access(hosting: Hosting, catalogue: Catalogue, now: datetime) -> Access:
         return Access(granted=True, reason="subscription")
     if row and row.status == "trialing" and row.trial_ends_at and row.trial_ends_at > now:
         return Access(granted=True, reason="trial")
-    if hosting.earlybird_payment_id and catalogue.kiloclaw.earlybird.access_until > now:
+    if earlybird_covers(hosting, catalogue, now):
         return Access(granted=True, reason="earlybird")
     return REFUSED
+
+
+def earlybird_covers(hosting: Hosting, catalogue: Catalogue, now: datetime) -> bool:
+    """A purchase whose date is ahead: while it covers an instance no sweep stops it, whatever the row says (KC-101)."""
+    return hosting.earlybird_payment_id is not None and catalogue.kiloclaw.earlybird.access_until > now
 
 
 def pending_settlement(row: Subscription) -> bool:

@@ -12,10 +12,10 @@ from types import MappingProxyType
 from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
-from bursar.billing.kiloclaw.access import access
+from bursar.billing.kiloclaw.access import access, earlybird_covers
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
 from bursar.billing.kiloclaw.reads import read_targets
-from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
+from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of, with_row
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.kiloclaw.suspension import mark_destroying, start_again, suspend
 
@@ -52,6 +52,9 @@ def suspend_expired_trial(account: Account, row: Subscription, facts: Circumstan
     """KC-60."""
     if row.status != "trialing" or row.suspended_at or not row.trial_ends_at or row.trial_ends_at >= facts.now:
         return None
+    if _covered_by_earlybird(account, facts):
+        ended = with_row(account, replace(row, status="canceled"))
+        return Decision(ended, reason="trial ended, earlybird covers the instance", counts={"changed": 1})
     return suspend(account, row, "canceled", MailType.SUSPENDED_TRIAL, facts.catalogue, facts.now, "trial ended")
 
 
@@ -59,6 +62,8 @@ def suspend_ended_period(account: Account, row: Subscription, facts: Circumstanc
     """KC-70."""
     over = row.current_period_end is not None and row.current_period_end < facts.now
     if row.status != "canceled" or row.plan == "trial" or row.suspended_at or not over:
+        return None
+    if _covered_by_earlybird(account, facts):
         return None
     return suspend(
         account, row, "canceled", MailType.SUSPENDED_SUBSCRIPTION, facts.catalogue, facts.now, "paid period ended"
@@ -87,6 +92,8 @@ def suspend_past_due(account: Account, row: Subscription, facts: Circumstances) 
     grace = timedelta(days=facts.catalogue.kiloclaw.grace.past_due_days)
     over = row.past_due_since is not None and facts.now - row.past_due_since > grace
     if row.status not in ("past_due", "unpaid") or row.suspended_at or not over:
+        return None
+    if _covered_by_earlybird(account, facts):
         return None
     return suspend(account, row, row.status, MailType.SUSPENDED_PAYMENT, facts.catalogue, facts.now, "payment overdue")
 
@@ -185,6 +192,10 @@ def then(first: Decision, second: Decision) -> Decision:
 
 def _advice(decision: Decision) -> Decision:
     return replace(decision, reason="warned") if decision.steps else decision
+
+
+def _covered_by_earlybird(account: Account, facts: Circumstances) -> bool:
+    return earlybird_covers(hosting_of(account), facts.catalogue, facts.now)
 
 
 def _is_known_to_stripe(account: Account) -> bool:

@@ -105,13 +105,19 @@ def differs(row: Subscription, followed: Followed) -> bool:
 
 
 def bound(row: Subscription, subscription: StripeSubscription) -> Subscription:
-    """The row bound to another subscription: what belonged to the former one is forgotten (KC-30)."""
+    """The row bound to another subscription: what belonged to the former one is forgotten (KC-30).
+
+    One that gives access, past due included, ends the suspension: its own grace begins with it (KC-71, KC-74).
+    """
+    accessible = STATUS_OF.get(subscription.status) in ("active", "past_due")
     source: PaymentSource = "credits" if subscription.metadata.get("funding") == "credits" else "stripe"
     return replace(
         row,
         payment_source=source,
         stripe_subscription_id=subscription.id,
         past_due_since=None,
+        suspended_at=None if accessible else row.suspended_at,
+        destruction_deadline=None if accessible else row.destruction_deadline,
         commit_ends_at=None,
         credit_renewal_at=None,
         settled_at=None,

@@ -56,6 +56,13 @@ def asked_about_all(account: Account, read: SubscriptionsRead) -> bool:
     return set(read_targets(account).customer_ids) <= set(read.customer_ids)
 
 
+def tells_of_the_row(account: Account, read: SubscriptionsRead) -> bool:
+    """Whether the answer knows the row's own subscription: one that does not proves nothing, such as another key's."""
+    row = hosting_of(account).subscription
+    own = row.stripe_subscription_id if row else None
+    return own is None or any(one.id == own for one in read.subscriptions)
+
+
 def subscriptions_read(account: Account, read: SubscriptionsRead, catalogue: Catalogue, cause: str) -> Decision:
     """Bring the row to what Stripe says: its own subscription, or the live one that takes its place."""
     hosting = hosting_of(account)

@@ -66,8 +66,11 @@ def taken_over(account: Account, subscription: StripeSubscription, cause: str) -
     user_id = user_id_of(account.key)
     if user_id is None:
         return None
-    row = hosting_of(account).subscription
-    return bound(row or _new_row(user_id, subscription, cause), subscription)
+    hosting = hosting_of(account)
+    row = hosting.subscription or _new_row(user_id, subscription, cause)
+    live = hosting.live_instance
+    pointing = replace(row, instance_id=live.id) if live else row  # a row covers the instance there is (KC-61)
+    return bound(pointing, subscription)
 
 
 def forget_early(hosting: Hosting, subscription_ids: frozenset[str]) -> Hosting:

@@ -236,6 +236,8 @@ CREATE TABLE kiloclaw_subscriptions (
     CONSTRAINT deadline_only_with_suspension CHECK (destruction_deadline IS NULL OR suspended_at IS NOT NULL),
     CONSTRAINT schedule_is_whole CHECK ((scheduled_plan IS NULL) = (scheduled_by IS NULL))
 );
+CREATE INDEX kiloclaw_subscriptions_of_customer ON kiloclaw_subscriptions (stripe_customer_id)
+    WHERE stripe_customer_id IS NOT NULL;
 -- What the sweeps scan: partition first, then the instant, then the key of the page.
 CREATE INDEX kiloclaw_trials_due ON kiloclaw_subscriptions (partition, trial_ends_at, account_key)
     WHERE status = 'trialing';

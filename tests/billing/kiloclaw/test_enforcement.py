@@ -235,3 +235,23 @@ def test_a_sweep_run_twice_is_a_sweep_run_once() -> None:
     ):
         once = run(account)
         assert run(once.account).account is once.account
+
+
+def test_kc_101_what_earlybird_covers_is_not_stopped_whatever_the_row_says() -> None:
+    unpaid = a_paid_row(status="unpaid", past_due_since=NOW - 15 * DAY)
+    for row in (a_paid_row(**ENDED), unpaid, a_trial(trial_ends_at=NOW - SECOND)):
+        account = with_instance_row(row)
+        covered = account.having(replace(hosting_of(account), earlybird_payment_id="pi_1"))
+        decision = run(covered)
+        assert instance_of(decision).desired_state == "running"
+        assert row_of(decision).suspended_at is None
+        assert row_of(decision).status != "trialing"
+
+
+def test_kc_70_once_earlybird_is_over_an_ended_period_suspends() -> None:
+    account = with_instance_row(a_paid_row(**ENDED))
+    covered = account.having(replace(hosting_of(account), earlybird_payment_id="pi_1"))
+
+    after = run(covered, now=CATALOGUE.kiloclaw.earlybird.access_until + SECOND)
+
+    assert mails_of(after) == ["claw_suspended_subscription"]

@@ -4,7 +4,13 @@ import pytest
 
 from bursar.billing.account import Account, Profile
 from bursar.billing.decision import Decision
-from bursar.billing.kiloclaw.reads import SubscriptionsRead, has_moved, read_targets, subscriptions_read
+from bursar.billing.kiloclaw.reads import (
+    SubscriptionsRead,
+    has_moved,
+    read_targets,
+    subscriptions_read,
+    tells_of_the_row,
+)
 from bursar.billing.kiloclaw.rows import EarlyEvent, Subscription, hosting_of
 from bursar.billing.stripe_objects import StripeSubscription
 from tests.billing.kiloclaw.making import (
@@ -151,3 +157,31 @@ def test_kc_31_a_user_whom_nobody_told_us_of_has_no_subscription_to_follow() -> 
     account = an_account(early=(created(),), key="customer:cus_1")
 
     assert hosting_of(read(account, a_stripe_subscription(metadata={"type": "kiloclaw"})).account).subscription is None
+
+
+def test_kc_74_another_subscription_that_is_past_due_begins_its_own_grace() -> None:
+    row = a_paid_row(status="canceled", suspended_at=NOW, destruction_deadline=NOW + DAY)
+    account = with_instance_row(row, an_instance(desired_state="stopped", generation=2))
+
+    after = hosting_of(read(account, a_stripe_subscription(status="canceled"), other(status="past_due")).account)
+
+    assert after.subscription is not None
+    assert (after.subscription.status, after.subscription.past_due_since) == ("past_due", LATER)
+    assert (after.subscription.suspended_at, after.subscription.destruction_deadline) == (None, None)
+    assert after.instances[0].desired_state == "running"
+
+
+def test_kc_74_an_answer_without_the_rows_own_subscription_proves_nothing() -> None:
+    answer = SubscriptionsRead((), 1, LATER)
+
+    assert not tells_of_the_row(an_account(a_paid_row()), answer)
+    assert tells_of_the_row(an_account(a_paid_row()), SubscriptionsRead((a_stripe_subscription(),), 1, LATER))
+    assert tells_of_the_row(an_account(a_trial()), answer)
+
+
+def test_kc_61_a_row_made_by_a_subscription_points_to_the_instance_there_is() -> None:
+    account = an_account(None, an_instance(), early=(created(),))
+
+    row = row_after(account, a_stripe_subscription())
+
+    assert row.instance_id == "inst-1"

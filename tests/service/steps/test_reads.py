@@ -202,6 +202,10 @@ async def test_kc_74_no_more_destructions_a_day_than_the_cap_by_the_interlock(da
         for user in ("ada", "eve"):
             row = a_paid_row(**SUSPENDED, stripe_subscription_id=f"sub_{user}", stripe_customer_id=f"cus_{user}")
             await worker.decider.decide([having(row, user)])
+            ended = a_stripe_subscription(
+                id=f"sub_{user}", customer=f"cus_{user}", status="canceled", metadata={"type": "kiloclaw"}
+            )
+            worker.stripe.listed[f"cus_{user}"] = [ended]
         worker.clock.now = DUE
         for user in ("ada", "eve"):
             await worker.sweep("destruction", user)
@@ -231,3 +235,16 @@ async def test_kc_73_a_payment_saves_the_instance_up_to_the_mark(database_url: s
         await worker.do_reads()
 
         assert await instance_of(worker) == "running"  # the row moved: asked again first
+
+
+async def test_kc_74_an_answer_that_knows_nothing_of_the_row_destroys_nothing(database_url: str) -> None:
+    async with acting(database_url) as worker:
+        await a_customer(worker, **SUSPENDED)
+        worker.clock.now = DUE
+        await worker.sweep("destruction")
+        assert await worker.do_reads() == 1
+
+        assert await worker.fetch("SELECT count(*) FROM kiloclaw_instances WHERE destroying_since IS NOT NULL") == [
+            (0,)
+        ]
+        assert await worker.do_reads() == 0
