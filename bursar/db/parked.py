@@ -79,14 +79,15 @@ async def record_failed_retry(
     connection: Connection, message_id: str, attempts: int, error: Exception, real_now: datetime
 ) -> None:
     """Write a failed retry down, after `attempts` earlier failures: the next one after a longer delay, or parked
-    after the last.
+    after the last. One that was parked stays so.
     """
     attempts += 1
     retry_at = None if isinstance(error, Permanent) else _retry_at(attempts, real_now)
     await connection.execute(
         """
-        UPDATE parked_messages SET attempts = $2, error = $3, last_failed_at = $4, retry_at = $5,
-            state = CASE WHEN $5::timestamptz IS NULL THEN 'parked' ELSE 'retrying' END
+        UPDATE parked_messages SET attempts = $2, error = $3, last_failed_at = $4,
+            retry_at = CASE WHEN state = 'parked' THEN NULL ELSE $5::timestamptz END,
+            state = CASE WHEN state = 'parked' OR $5 IS NULL THEN 'parked' ELSE 'retrying' END
         WHERE message_id = $1 AND state IN ('retrying', 'parked')
         """,
         message_id,
@@ -129,9 +130,13 @@ async def lock_open(connection: Connection, message_ids: Sequence[str]) -> set[s
 
 
 async def mark_replayed(connection: Connection, message_ids: Sequence[str]) -> None:
-    """End messages that were decided after all."""
+    """End messages that were decided after all; one that was discarded meanwhile stays so."""
     await connection.execute(
-        "UPDATE parked_messages SET state = 'replayed', retry_at = NULL WHERE message_id = ANY($1::text[])", message_ids
+        """
+        UPDATE parked_messages SET state = 'replayed', retry_at = NULL
+        WHERE message_id = ANY($1::text[]) AND state IN ('retrying', 'parked')
+        """,
+        message_ids,
     )
 
 

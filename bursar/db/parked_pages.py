@@ -1,5 +1,6 @@
-"""Parked messages as operators see them: newest first, page by page (MS-7)."""
+"""Parked messages as operators find and see them (MS-7)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -24,6 +25,16 @@ class ParkedSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class ParkedFilter:
+    """Which messages are meant; None leaves a field open. `error` is a part of the error."""
+
+    state: str | None = None
+    type: str | None = None
+    account_key: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ParkedInFull:
     """A parked message with its headers; of the body, only the size: it may hold addresses and cards (MS-14)."""
 
@@ -33,19 +44,57 @@ class ParkedInFull:
 
 
 async def page_of_parked(
-    connection: Connection, state: str | None, before_id: int | None, limit: int
+    connection: Connection, wanted: ParkedFilter, before_id: int | None, limit: int
 ) -> list[ParkedSummary]:
-    """At most `limit` messages older than `before_id`, in that state or in any."""
+    """At most `limit` messages older than `before_id`, the newest first."""
     rows = await connection.fetch(
         """
         SELECT id, message_id, account_key, type, state, error, attempts, first_failed_at, last_failed_at, retry_at
         FROM parked_messages
-        WHERE ($1::text IS NULL OR state = $1) AND ($2::bigint IS NULL OR id < $2)
-        ORDER BY id DESC LIMIT $3
+        WHERE ($1::text IS NULL OR state = $1) AND ($2::text IS NULL OR type = $2)
+            AND ($3::text IS NULL OR account_key = $3) AND ($4::text IS NULL OR strpos(error, $4) > 0)
+            AND ($5::bigint IS NULL OR id < $5)
+        ORDER BY id DESC LIMIT $6
         """,
-        state,
+        wanted.state,
+        wanted.type,
+        wanted.account_key,
+        wanted.error,
         before_id,
         limit,
+    )
+    return [ParkedSummary(**row) for row in rows]
+
+
+async def parked_after(connection: Connection, wanted: ParkedFilter, after_id: int, limit: int) -> list[ParkedSummary]:
+    """At most `limit` messages newer than `after_id`, the oldest first: the order to replay them in."""
+    rows = await connection.fetch(
+        """
+        SELECT id, message_id, account_key, type, state, error, attempts, first_failed_at, last_failed_at, retry_at
+        FROM parked_messages
+        WHERE ($1::text IS NULL OR state = $1) AND ($2::text IS NULL OR type = $2)
+            AND ($3::text IS NULL OR account_key = $3) AND ($4::text IS NULL OR strpos(error, $4) > 0)
+            AND id > $5
+        ORDER BY id LIMIT $6
+        """,
+        wanted.state,
+        wanted.type,
+        wanted.account_key,
+        wanted.error,
+        after_id,
+        limit,
+    )
+    return [ParkedSummary(**row) for row in rows]
+
+
+async def parked_of(connection: Connection, parked_ids: Sequence[int]) -> list[ParkedSummary]:
+    """The messages of these ids, the oldest first."""
+    rows = await connection.fetch(
+        """
+        SELECT id, message_id, account_key, type, state, error, attempts, first_failed_at, last_failed_at, retry_at
+        FROM parked_messages WHERE id = ANY($1::bigint[]) ORDER BY id
+        """,
+        parked_ids,
     )
     return [ParkedSummary(**row) for row in rows]
 

@@ -57,14 +57,15 @@ class Sweeping:
 
     async def begin(self, message: ReceivedMessage) -> None:
         """Note a tick for a partition, once; UnreadableMessage for one that cannot be understood (MS-6, MS-8)."""
+        await self._decider.with_connection(lambda connection: self.begin_on(connection, message))
+
+    async def begin_on(self, connection: Connection, message: ReceivedMessage) -> PartitionTick:
+        """Likewise, in the caller's transaction if there is one; returns the tick."""
         tick = _parsed(message, self._decider.limits.partitions)
-
-        async def begin(connection: Connection) -> None:
-            situation = await self._decider.clock.situation(connection)
-            known = await ticks.insert_tick(connection, tick.sweep, tick.due_at, situation.real_now)
-            await ticks.begin_partition(connection, known.id, tick.partition, situation.now, situation.real_now)
-
-        await self._decider.with_connection(begin)
+        situation = await self._decider.clock.situation(connection)
+        known = await ticks.insert_tick(connection, tick.sweep, tick.due_at, situation.real_now)
+        await ticks.begin_partition(connection, known.id, tick.partition, situation.now, situation.real_now)
+        return tick
 
     async def resume(self, partition: int) -> bool:
         """Whether a tick is under way on that partition."""

@@ -106,7 +106,8 @@ class Subscribers:
         log.warning("message written down", message_id=message.message_id, error=describe(message.error))
 
         async def record(connection: Connection) -> None:
-            await parked.record_first_failures(connection, [message], real_now())
+            async with connection.transaction():
+                await parked.record_unhandled(connection, [message], real_now())
 
         await self._insist(lambda: self._database.with_connection(record))
 

@@ -49,12 +49,13 @@ async def foundation(settings: Settings, name: str, *, connections: int) -> Asyn
         await require_migrated(pool)
         async with pool.acquire() as connection:
             await check_partitions(connection, settings.bursar_partitions)
-        yield _built(settings, catalogue, pool)
+        yield built(settings, catalogue, pool)
     finally:
         await _close(pool)
 
 
-def _built(settings: Settings, catalogue: Catalogue, pool: Pool) -> Foundation:
+def built(settings: Settings, catalogue: Catalogue, pool: Pool) -> Foundation:
+    """What stands on a database that is ready."""
     metrics = Metrics()
     clock: Clock = TestClock() if settings.bursar_test_clock else MachineClock()
     limits = Limits(settings.bursar_partitions, catalogue.kiloclaw.grace.destructions_per_day)

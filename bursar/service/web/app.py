@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from bursar.service.web import kiloclaw, ops, sweeps, ticks, users, webhooks
+from bursar.service.web import kiloclaw, ops, parked, sweeps, ticks, users, webhooks
 from bursar.service.web.dependencies import WebDependencies
 from bursar.service.web.documents import documents_router
 from bursar.service.web.health import health_router
@@ -21,7 +21,15 @@ def make_app(dependencies: WebDependencies) -> FastAPI:
     )
     app.state.web = dependencies
     answer_with_problems(app)
-    for routes in (webhooks.router, users.router, kiloclaw.router, ticks.router, ops.router, sweeps.router):
+    for routes in (
+        webhooks.router,
+        users.router,
+        kiloclaw.router,
+        ticks.router,
+        ops.router,
+        sweeps.router,
+        parked.router,
+    ):
         app.include_router(routes)
     app.include_router(health_router(dependencies.metrics, dependencies.readiness))
     app.include_router(documents_router(dependencies.asyncapi))

@@ -37,6 +37,7 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "instance_destroyed": (409, "The instance was destroyed"),
         "instance_exists": (409, "There is an instance already"),
         "instance_of_another": (409, "The instance belongs to another account"),
+        "not_parked": (409, "The message was replayed or discarded"),
         "payment_taken": (409, "The payment belongs to another user"),
         "stripe_customer_taken": (409, "The Stripe customer belongs to another user"),
         "body_too_large": (413, "The body is too large"),

@@ -100,7 +100,8 @@ async def _claim_of(request: Request) -> idempotency.Claim:
     key = request.headers[KEY_HEADER]
     if not key.isascii() or not key.isprintable() or not 0 < len(key) <= MAX_KEY_CHARACTERS:
         raise refused("invalid_request", f"{KEY_HEADER} must have 1 to {MAX_KEY_CHARACTERS} printable characters.")
-    scope = f"{request.method} {request.scope['path']}"  # the path names the account
+    query = request.scope["query_string"].decode("latin-1")  # a dry run is another request
+    scope = f"{request.method} {request.scope['path']}?{query}".removesuffix("?")  # the path names the account
     return idempotency.Claim(scope, key, _digest(await request.body()), real_now())
 
 

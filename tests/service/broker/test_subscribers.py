@@ -91,6 +91,19 @@ async def test_ms_2_dead_letters_move_into_the_table_where_operators_work(
         assert tuple(row) == ("m1", "user:u1", "parked", "stripe.x")
 
 
+async def test_ms_7_a_dead_letter_whose_effect_is_saved_is_not_there_to_be_replayed(
+    amqp_url: str, database_url: str, connection: asyncpg.Connection
+) -> None:
+    await connection.execute("INSERT INTO inbox (message_id, received_at) VALUES ('m1', $1)", AT)
+    async with open_publisher(amqp_url, 1), subscribed(amqp_url, database_url, Expanding()):
+        for message_id in ("m1", "m2"):
+            await put(amqp_url, topology.DEAD, aio_pika.Message(b"{}", message_id=message_id, type="stripe.x"))
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not await connection.fetchval("SELECT EXISTS (SELECT FROM inbox WHERE message_id = 'm2')"):
+                pass
+    assert [row["message_id"] for row in await connection.fetch("SELECT message_id FROM parked_messages")] == ["m2"]
+
+
 async def test_ms_12_a_tick_that_cannot_be_sent_on_goes_back_when_stopped(amqp_url: str, database_url: str) -> None:
     expanding = Expanding(failures=1_000)
     async with open_publisher(amqp_url, 1) as publisher:

@@ -18,11 +18,17 @@ class Ran:
 
 
 def bursar(*arguments: str, **environment: str) -> Ran:
-    """Run `bursar` with these arguments in an environment that holds nothing else of ours."""
+    """Run `bursar` with these arguments in an environment that holds nothing else of ours; nobody answers it."""
+    return bursar_reading(subprocess.DEVNULL, *arguments, **environment)
+
+
+def bursar_reading(stdin: int, *arguments: str, **environment: str) -> Ran:
+    """Likewise, with that standard input."""
     done = subprocess.run(
         [sys.executable, "-m", "bursar.service.cli", *arguments],
         env={"PATH": os.environ["PATH"], "COLUMNS": "200", **environment},
         capture_output=True,
+        stdin=stdin,
         text=True,
         check=False,
         timeout=TIMEOUT_SECONDS,
