@@ -133,16 +133,11 @@ async def test_kc_76_earlybird_warnings_are_listed_for_users_without_a_row(datab
 
 
 async def test_kc_79_who_is_found_by_two_sweeps_is_listed_once(database_url: str) -> None:
-    at = CATALOGUE.kiloclaw.earlybird.access_until - HOUR
     async with acting(database_url) as worker:
-        await people(worker, "late")
-        await worker.decider.decide([earlybird_item("command:1", "late", "pi_1")])
-        effects = [(effect.sweep, effect.subject) for effect in await foreseen(worker, at=at)]
-        assert effects == [
-            ("past_due", "inst-late"),
-            ("past_due", "claw_suspended_payment"),
-            ("earlybird_warning", "claw_earlybird_1d"),
-        ]
+        await worker.decider.decide([having(a_trial(), "late")])
+        await worker.fetch("UPDATE kiloclaw_instances SET desired_state = 'stopped', generation = 2")
+        effects = [(effect.sweep, effect.subject) for effect in await foreseen(worker, at=NOW + 30 * DAY - HOUR)]
+        assert effects == [("resume", "inst-late"), ("trial_warning", "claw_trial_1d")]
 
 
 async def test_kc_79_what_one_sweep_leaves_to_the_next_is_listed_too(database_url: str) -> None:
