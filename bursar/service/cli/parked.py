@@ -4,6 +4,7 @@ import asyncio
 import json as jsons
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
 
@@ -107,12 +108,18 @@ def ask(question: Callable[[Pool], Awaitable[Answer]]) -> Answer:
 
 def as_json(value: Any) -> str:  # noqa: ANN401 - what JSON can hold
     """JSON for people and programs."""
-    return jsons.dumps(value, default=str, indent=2)
+    return jsons.dumps(value, default=_told, indent=2)
+
+
+def _told(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def print_table(found: list[ParkedSummary], *, stderr: bool = False) -> None:
     """The messages, one a row."""
-    table = Table("id", "state", "type", "account", "message", "attempts", "last failed at", "error")
+    table = Table()
+    for name in ("id", "state", "type", "account", "message", "attempts", "last failed at", "error"):
+        table.add_column(name, overflow="fold")
     for one in found:
         last_failed_at = f"{one.last_failed_at:%Y-%m-%d %H:%M:%S}Z"
         cells = (

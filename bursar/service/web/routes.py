@@ -32,11 +32,24 @@ Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 COMMON_CODES = ("unauthorized", "invalid_request", "body_too_large", "database_unavailable")
 KEYED_CODES = ("conflict", "idempotency_key_reused")
 
+KEY_PARAMETER = {
+    "name": KEY_HEADER,
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "The first answer under a key is kept for 30 days and given again.",
+}
+
 documented_bearer = Depends(HTTPBearer(auto_error=False, description="The route itself compares the secret."))
 
 
 class ApiRoute(APIRoute):
     """A route behind the product's bearer; its POSTs keep their first answer under `Idempotency-Key`."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - FastAPI's
+        if "POST" in (options.get("methods") or ()):
+            options["openapi_extra"] = {**(options.get("openapi_extra") or {}), "parameters": [KEY_PARAMETER]}
+        super().__init__(path, endpoint, **options)
 
     def secret(self, settings: Settings) -> SecretStr:
         """The bearer that it asks for."""

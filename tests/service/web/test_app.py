@@ -127,3 +127,12 @@ async def test_ms_14_a_bug_is_answered_without_its_trace() -> None:
     assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
     assert "ada@example.test" not in answer.text
     assert lines[0]["event"] == "request failed"
+
+
+async def test_the_openapi_document_names_the_idempotency_key_of_every_post(web: Served) -> None:
+    paths = (await web.client.get("/openapi.json")).json()["paths"]
+    posts = {path: of["post"] for path, of in paths.items() if "post" in of and path.startswith("/v1/")}
+
+    assert posts
+    for path, post in posts.items():
+        assert "Idempotency-Key" in [one["name"] for one in post["parameters"]], path
