@@ -13,11 +13,12 @@ from bursar.service.broker.publisher import MessagePublisher, open_publisher
 from bursar.service.broker.sharing import share
 from bursar.service.demo.generator import generate_events
 from bursar.service.demo.lives import all_events, price_environment
-from tests.service.processes.running import environment_of, running, said, until
+from tests.service.processes.running import environment_of, invoice_paid, running, said, until
 
 USERS, EVENTS = 200, 5_000
 PARTITIONS = 32
 SENDERS = 50
+PROBES = 64
 TAKEOVER = timedelta(seconds=10)
 
 
@@ -67,8 +68,10 @@ async def test_ms_2_ms_3_a_killed_worker_loses_and_doubles_nothing(
         count: int = await connection.fetchval("SELECT count(*) FROM inbox")
         return count
 
+    probes: list[ReceivedMessage] = []
+
     async def all_of_them() -> bool:
-        return await handled() == len(messages)
+        return await handled() == len(messages) + len(probes)
 
     environment = environment_of(database_url, amqp_url, **prices)
     async with (
@@ -82,13 +85,21 @@ async def test_ms_2_ms_3_a_killed_worker_loses_and_doubles_nothing(
         async def both_live() -> bool:
             return len(await partitions_of(connection, victim.pid)) == PARTITIONS // 2
 
-        async def victim_is_busy() -> bool:
+        async def victim_has_its_share() -> bool:
+            """Being known is not yet having partitions: the other worker hands them over first."""
+            more = [invoice_paid(len(probes) + number, users=PROBES) for number in range(PROBES)]
+            probes.extend(more)
+            await publish_all(publisher, more)
             return await handled_by(victim_url)
 
+        async def in_the_middle() -> bool:
+            return await handled() > len(probes) + len(messages) / 10
+
         await until(both_live)
+        await until(victim_has_its_share)
         reading = asyncio.create_task(read_to_the_end(survivor))
         publishing = asyncio.create_task(publish_all(publisher, messages))
-        await until(victim_is_busy)
+        await until(in_the_middle)
         victims = await partitions_of(connection, victim.pid)
         victim.kill()
         killed_at = datetime.now(UTC)
