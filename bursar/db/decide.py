@@ -38,7 +38,7 @@ async def decide_batch(
 
     `also` writes more in the same transaction, such as how far a sweep came; what it raises undoes the batch.
     A decision that raises fails its own item only. An error while saving leaves nothing of the batch and is raised:
-    the caller bisects (`service/deciding.py`). A dry run does all of it, `also` included, and undoes it.
+    the caller bisects (`service/deciding/decider.py`). A dry run does all of it, `also` included, and undoes it.
     """
     if dry_run:
         async with rolled_back(connection):

@@ -11,8 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from bursar.billing.catalogue import Catalogue, Prices
 from bursar.billing.errors import BursarError
 from bursar.db.decide import MAX_ITEMS
+from bursar.service.deciding.joint import BATCHES_AT_ONCE
 from bursar.service.gateways.mail import sender_domain
-from bursar.service.joining import BATCHES_AT_ONCE
 
 CHECKOUT = Path(__file__).parents[2]
 DEFAULT_CATALOGUE = CHECKOUT / "deploy" / "catalogue.toml"

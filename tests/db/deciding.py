@@ -13,7 +13,7 @@ from bursar.billing.kiloclaw.stripe_events import subscription_event
 from bursar.db.connections import LOCK_TIMEOUT, Connection, open_pool
 from bursar.db.decide import Limits
 from bursar.db.items import Dedupe, Item, MessageCopy, Situation
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from tests.billing.kiloclaw.making import CATALOGUE, NOW, an_event
 
 REAL_NOW = NOW + timedelta(days=100)  # far from business time, so that a mix-up of the clocks shows

@@ -14,7 +14,7 @@ from bursar.db.connections import Connection
 from bursar.db.decide import MAX_ITEMS, record_unsaved
 from bursar.db.fold import Failure
 from bursar.db.items import Dedupe, Outcome, OutcomeState, Situation
-from bursar.service.deciding import AccountBusy
+from bursar.service.deciding.decider import AccountBusy
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW
 from tests.db.deciding import REAL_NOW, a_decider, a_subscription_item, an_item
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 from bursar.billing.errors import Retryable
 from bursar.db.connections import Connection
 from bursar.handlers.users import adopting, customer_item, profile_item
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from tests.db.deciding import REAL_NOW, a_decider, a_subscription_item
 
 EARLY = replace(a_subscription_item("evt_1"), key="customer:cus_ada")

@@ -12,7 +12,7 @@ from bursar.billing.steps import Step, StepKind, StepState
 from bursar.db import steps
 from bursar.db.connections import Connection
 from bursar.db.items import Dedupe, Item, OutcomeState, StepAnswer
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from tests.db.deciding import REAL_NOW, a_decider, an_item
 
 LEASE = timedelta(seconds=60)

@@ -19,9 +19,9 @@ from bursar.db.parked_pages import ParkedFilter, ParkedSummary, parked_after, pa
 from bursar.service.broker.topology import check_partitions
 from bursar.service.cli.errors import CommandFailed
 from bursar.service.cli.parked import AsJson, OfAccount, OfType, State, WithError, as_json, ask, print_table
-from bursar.service.deciding import DatabaseUnavailable
+from bursar.service.deciding.decider import DatabaseUnavailable
+from bursar.service.operators.replaying import Prediction, Replayed, Replaying, ReplayOutcome
 from bursar.service.processes.foundation import built
-from bursar.service.replaying import Prediction, Replayed, Replaying, ReplayOutcome
 from bursar.service.settings import Settings, load_catalogue, load_settings
 
 OPEN_STATES = (State.RETRYING, State.PARKED)

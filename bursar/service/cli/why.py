@@ -9,11 +9,11 @@ import typer
 
 from bursar.db.connections import open_pool
 from bursar.service.cli.errors import CommandFailed
-from bursar.service.explaining import Link, chain_of
 from bursar.service.observability.redaction import redact
+from bursar.service.operators.explaining import Link, chain_of
+from bursar.service.operators.telling import sentence
 from bursar.service.processes.starting import require_migrated, wait_for_database
 from bursar.service.settings import DatabaseSettings, load_settings
-from bursar.service.telling import sentence
 
 WAIT_SECONDS = 3.0
 MAX_LIMIT = 1_000

@@ -13,7 +13,7 @@ from bursar.db.connections import Pool, open_pool
 from bursar.db.decide import Limits
 from bursar.db.migrate import migrate
 from bursar.service.broker.topology import check_partitions
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from bursar.service.observability.counting import count_outcomes
 from bursar.service.observability.metrics import Metrics
 from bursar.service.processes.starting import require_migrated, wait_for_broker, wait_for_database

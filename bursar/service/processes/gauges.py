@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from bursar.billing.errors import Retryable
 from bursar.db.parked_pages import count_open
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from bursar.service.observability.metrics import Metrics
 from bursar.service.processes.supervision import wait_or_stop
 

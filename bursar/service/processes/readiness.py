@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from bursar.db.connections import Pool
-from bursar.service.deciding import UNAVAILABLE
+from bursar.service.deciding.decider import UNAVAILABLE
 from bursar.service.processes.supervision import TaskState
 from bursar.service.web.health import Check
 

@@ -8,8 +8,8 @@ from bursar.service.processes.health import health_server
 from bursar.service.processes.lifetime import Part, run_parts
 from bursar.service.processes.publishing import PublisherKeeper
 from bursar.service.processes.readiness import ProcessReadiness
-from bursar.service.scheduler import Scheduler
 from bursar.service.settings import Settings
+from bursar.service.ticks.scheduler import Scheduler
 
 CONNECTIONS = 2  # for readiness; the scheduler itself has one of its own, which holds the leader's lock
 

@@ -15,7 +15,7 @@ from bursar.service.broker.publisher import MessagePublisher, open_publisher
 from bursar.service.broker.reading import Decode
 from bursar.service.broker.retries import Retries
 from bursar.service.broker.subscribers import Subscribers
-from bursar.service.joining import JointDecider
+from bursar.service.deciding.joint import JointDecider
 from bursar.service.observability.metrics import Metrics
 from bursar.service.processes.foundation import Foundation, foundation
 from bursar.service.processes.gauges import ParkedGauge
@@ -26,8 +26,8 @@ from bursar.service.processes.publishing import PublisherKeeper
 from bursar.service.processes.readiness import ProcessReadiness
 from bursar.service.settings import Settings
 from bursar.service.steps.runner import Outside, StepRunner
-from bursar.service.sweeping import Sweeping
-from bursar.service.ticking import TickExpander
+from bursar.service.ticks.expanding import TickExpander
+from bursar.service.ticks.paging import Sweeping
 from bursar.service.web.health import Check
 
 LANES_SHOWN = 4

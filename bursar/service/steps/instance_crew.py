@@ -14,7 +14,7 @@ from bursar.db.connections import Connection
 from bursar.db.instances import ClaimedInstance
 from bursar.db.items import Outcome, OutcomeState
 from bursar.handlers.steps import instance_outcome
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from bursar.service.gateways.instances import CallOutcome, CallResult
 from bursar.service.observability.metrics import Metrics
 from bursar.service.steps.bounds import INSTANCES, INSTANCES_AT_ONCE, INSTANCES_TIMEOUT_SECONDS, LEASE

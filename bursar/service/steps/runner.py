@@ -8,7 +8,7 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import Retryable
 from bursar.db import instances, steps
 from bursar.db.connections import Connection
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from bursar.service.gateways.mail import MailGateway
 from bursar.service.observability.metrics import Metrics
 from bursar.service.steps.bounds import UNRESOLVED_AFTER

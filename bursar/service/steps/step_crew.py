@@ -14,7 +14,7 @@ from bursar.db.connections import Connection
 from bursar.db.items import Item, Outcome, OutcomeState
 from bursar.db.parts import load_accounts
 from bursar.handlers.steps import PARTS, step_ended
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from bursar.service.observability.metrics import Metrics
 from bursar.service.steps.bounds import LEASE, STEPS, Bounds
 from bursar.service.steps.crew import Crew

@@ -9,7 +9,7 @@ from typing import TypeVar
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from bursar.db.items import Item, Outcome
-from bursar.service.deciding import DatabaseUnavailable, Decider
+from bursar.service.deciding.decider import DatabaseUnavailable, Decider
 
 MAX_TOGETHER = 64
 # An answer that was got is worth keeping through an outage: its lease, if nobody took it, still counts.

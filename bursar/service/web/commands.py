@@ -9,7 +9,7 @@ import asyncpg
 
 from bursar.db.decide import Also
 from bursar.db.items import Dedupe, Item, OutcomeState
-from bursar.service.deciding import CONTENTION, AccountBusy, Decider
+from bursar.service.deciding.decider import CONTENTION, AccountBusy, Decider
 from bursar.service.web.problems import refused
 
 # What the database refused, by the constraint that did.

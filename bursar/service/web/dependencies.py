@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 from bursar.billing.catalogue import Catalogue
 from bursar.db.connections import Connection, Pool
 from bursar.handlers.messages import ReceivedMessage
-from bursar.service.deciding import ACQUIRE_TIMEOUT_SECONDS, UNAVAILABLE, DatabaseUnavailable, Decider
+from bursar.service.deciding.decider import ACQUIRE_TIMEOUT_SECONDS, UNAVAILABLE, DatabaseUnavailable, Decider
 from bursar.service.observability.metrics import Metrics
 from bursar.service.settings import Settings
 from bursar.service.web.health import Readiness

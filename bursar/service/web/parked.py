@@ -10,7 +10,7 @@ from bursar.db import parked_actions
 from bursar.db.clock import real_now
 from bursar.db.parked_actions import Signature, actions_of
 from bursar.db.parked_pages import ParkedFilter, page_of_parked, parked_in_full
-from bursar.service.replaying import Replaying, ReplayOutcome
+from bursar.service.operators.replaying import Replaying, ReplayOutcome
 from bursar.service.web.dependencies import Web, WebDependencies, connected
 from bursar.service.web.fields import Command, Cursor, Limit
 from bursar.service.web.problems import documented, refused

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from bursar.billing.errors import Refused, Retryable
-from bursar.service.deciding import AccountBusy, DatabaseUnavailable
+from bursar.service.deciding.decider import AccountBusy, DatabaseUnavailable
 
 log = structlog.get_logger()
 

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from bursar.billing.errors import Refused
 from bursar.db import idempotency
 from bursar.db.clock import real_now
-from bursar.service.deciding import DatabaseUnavailable
+from bursar.service.deciding.decider import DatabaseUnavailable
 from bursar.service.settings import Settings
 from bursar.service.web.dependencies import WebDependencies, connected, web_of
 from bursar.service.web.problems import MEDIA_TYPE, problem_of_refusal, refused

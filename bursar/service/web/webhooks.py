@@ -27,7 +27,7 @@ from bursar.handlers.messages import (
     parsed,
     resolve_accounts,
 )
-from bursar.service.deciding import DatabaseUnavailable
+from bursar.service.deciding.decider import DatabaseUnavailable
 from bursar.service.web.dependencies import WebDependencies, connected, web_of
 from bursar.service.web.problems import documented, refused
 from bursar.service.web.publishing import confirmed

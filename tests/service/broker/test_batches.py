@@ -6,7 +6,7 @@ import pytest
 from bursar.db.items import Item, Outcome
 from bursar.handlers.messages import ReceivedMessage
 from bursar.service.broker.batches import Batches
-from bursar.service.deciding import DatabaseUnavailable, Decider
+from bursar.service.deciding.decider import DatabaseUnavailable, Decider
 from bursar.service.observability.metrics import Metrics
 from tests.service.broker.queues import stripe_message
 from tests.service.broker.working import FakeSweeps, Seen, a_decider

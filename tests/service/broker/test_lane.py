@@ -11,7 +11,7 @@ from bursar.service.broker.batches import Batches
 from bursar.service.broker.connecting import connect, driver_channel
 from bursar.service.broker.inflow import Inflow
 from bursar.service.broker.lane import Lane
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from bursar.service.observability.metrics import Metrics
 from tests.service.broker.queues import stripe_message
 from tests.service.broker.working import DEADLINE_SECONDS, FakeSweeps, Hold, Seen, Troubled, a_decider, published, until

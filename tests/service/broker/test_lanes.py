@@ -7,7 +7,7 @@ from bursar.handlers.messages import ReceivedMessage
 from bursar.service.broker import topology
 from bursar.service.broker.connecting import connect
 from bursar.service.broker.publisher import open_publisher
-from bursar.service.deciding import DatabaseUnavailable
+from bursar.service.deciding.decider import DatabaseUnavailable
 from tests.service.broker.queues import stripe_message, waiting
 from tests.service.broker.working import (
     DEADLINE_SECONDS,

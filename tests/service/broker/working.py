@@ -17,7 +17,7 @@ from bursar.service.broker.batches import Batches
 from bursar.service.broker.lanes import Lanes
 from bursar.service.broker.membership import Membership
 from bursar.service.broker.publisher import open_publisher
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from bursar.service.observability.metrics import Metrics
 from tests.db.deciding import PARTS
 

@@ -13,7 +13,7 @@ from bursar.billing.steps import StepKind
 from bursar.billing.stripe_objects import StripeSubscription
 from bursar.db.items import Item, Outcome
 from bursar.db.ticks import Tick
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from bursar.service.gateways.instances import CallOutcome, CallResult
 from bursar.service.gateways.mail import OutgoingMail, SendOutcome, SendResult
 from bursar.service.observability.metrics import Metrics

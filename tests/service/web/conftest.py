@@ -2,7 +2,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from tests.db.deciding import StandingClock, a_decider
 from tests.service.web.serving import Served, served
 

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from bursar.billing.errors import Retryable
 from bursar.handlers.messages import ReceivedMessage
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from bursar.service.observability.metrics import Metrics
 from bursar.service.settings import Settings
 from bursar.service.web.app import make_app

@@ -8,7 +8,7 @@ import asyncpg
 from bursar.db.accounts import lock_accounts, make_accounts
 from bursar.db.connections import _prepare
 from bursar.db.decide import Limits
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from tests.billing.kiloclaw.making import NOW
 from tests.db.deciding import StandingClock
 from tests.service.web.serving import API, Served, served

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from bursar.db.clock import TestClock
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from tests.service.web.serving import API, Served, served
 
 THEN = datetime(2027, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from bursar.billing.account import partition_of
 from bursar.service.broker.publisher import open_publisher
 from bursar.service.broker.topology import TICKS, partition_queue
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from tests.service.web.serving import CRON, Served, an_event_body, served
 
 PARTITIONS = 2

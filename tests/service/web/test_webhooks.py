@@ -10,7 +10,7 @@ import pytest
 
 from bursar.db.decide import Limits
 from bursar.handlers.messages import MAX_BODY_BYTES
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from tests.db.deciding import StandingClock
 from tests.service.web.serving import API, OLD_SECRET, Served, an_event_body, served, signature
 

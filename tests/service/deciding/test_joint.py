@@ -4,8 +4,8 @@ from collections.abc import Sequence
 import pytest
 
 from bursar.db.items import Item, Outcome, OutcomeState
-from bursar.service.deciding import DatabaseUnavailable
-from bursar.service.joining import JointDecider
+from bursar.service.deciding.decider import DatabaseUnavailable
+from bursar.service.deciding.joint import JointDecider
 from tests.db.deciding import an_item
 
 

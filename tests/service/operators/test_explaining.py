@@ -3,8 +3,8 @@
 import json
 
 from bursar.db.items import MessageCopy
-from bursar.service.explaining import chain_of
-from bursar.service.telling import sentence
+from bursar.service.operators.explaining import chain_of
+from bursar.service.operators.telling import sentence
 from tests.billing.kiloclaw.making import DAY, NOW, a_paid_row, a_trial
 from tests.db.deciding import a_subscription_item, an_item
 from tests.service.cli.running import bursar

@@ -16,7 +16,7 @@ from bursar.db.decide import Also
 from bursar.db.items import Item, Outcome, OutcomeState
 from bursar.db.ticks import Counts, TickProgress
 from bursar.handlers.messages import ReceivedMessage
-from bursar.service.deciding import AT_FAULT, CONTENTION, DatabaseUnavailable, Decider
+from bursar.service.deciding.decider import AT_FAULT, CONTENTION, DatabaseUnavailable, Decider
 from bursar.sweeps.housekeeping import keep_house
 from bursar.sweeps.pages import START, Cursor, Page, Window
 from bursar.sweeps.table import PLANS, STEPS, candidate, due_page

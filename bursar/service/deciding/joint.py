@@ -9,7 +9,7 @@ from typing import TypeVar
 from bursar.db.connections import Connection
 from bursar.db.decide import MAX_ITEMS
 from bursar.db.items import Item, Outcome
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 
 BATCHES_AT_ONCE = 2  # one computes while the other waits for the commit; more would only make them smaller
 

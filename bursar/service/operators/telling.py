@@ -8,9 +8,9 @@ from typing import Any
 
 from bursar.db.chain import FollowedStep, SetAside
 from bursar.db.history import HistoryEntry
-from bursar.service.explaining import Link
 from bursar.service.mail.render import clock_time, day
 from bursar.service.observability.redaction import redact_text
+from bursar.service.operators.explaining import Link
 
 BOOKKEEPING = frozenset({"version", "last_stripe_event_at", "last_read_at", "done_generation", "generation"})
 _TICK = re.compile(r"tick:(?P<sweep>\w+):(?P<due_at>.+?):(?:user|customer):.*")

@@ -11,8 +11,8 @@ import pytest
 
 from bursar.db.items import OutcomeState
 from bursar.db.parked_actions import Signature, discard
-from bursar.service.deciding import Decider
-from bursar.service.replaying import Replaying, ReplayOutcome
+from bursar.service.deciding.decider import Decider
+from bursar.service.operators.replaying import Replaying, ReplayOutcome
 from tests.billing.kiloclaw.making import CATALOGUE, NOW
 from tests.db.deciding import REAL_NOW, a_decider, a_subscription_item
 from tests.service.parking import park, park_subscription, rows

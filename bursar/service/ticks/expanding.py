@@ -7,7 +7,7 @@ from bursar.billing.errors import UnreadableMessage
 from bursar.db import ticks
 from bursar.db.connections import Connection
 from bursar.db.ticks import Tick
-from bursar.service.deciding import Decider
+from bursar.service.deciding.decider import Decider
 from bursar.sweeps.table import PLANS
 
 LOST_AFTER = timedelta(seconds=15)  # a tick whose partitions have no message by then is published again

@@ -11,9 +11,9 @@ from bursar.billing.errors import Retryable, UnreadableMessage
 from bursar.db import ticks
 from bursar.db.connections import Connection
 from bursar.service.observability.metrics import Metrics
-from bursar.service.scheduler import LEADERSHIP, Scheduler
-from bursar.service.sweeping import Sweeping
-from bursar.service.ticking import LOST_AFTER, TickExpander
+from bursar.service.ticks.expanding import LOST_AFTER, TickExpander
+from bursar.service.ticks.paging import Sweeping
+from bursar.service.ticks.scheduler import LEADERSHIP, Scheduler
 from tests.billing.kiloclaw.making import CATALOGUE, HOUR, NOW
 from tests.db.deciding import StandingClock, a_decider
 from tests.service.partition_ticks import tick_message

@@ -12,9 +12,9 @@ from bursar.billing.errors import Retryable
 from bursar.db import ticks
 from bursar.db.clock import Clock
 from bursar.db.connections import Connection
-from bursar.service.deciding import UNAVAILABLE
+from bursar.service.deciding.decider import UNAVAILABLE
 from bursar.service.observability.metrics import Metrics
-from bursar.service.ticking import FOUND_AGAIN_AT_ONCE, LOST_AFTER, TickPublisher
+from bursar.service.ticks.expanding import FOUND_AGAIN_AT_ONCE, LOST_AFTER, TickPublisher
 from bursar.sweeps.table import HOURLY
 
 log = structlog.get_logger()

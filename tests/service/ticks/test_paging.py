@@ -11,7 +11,7 @@ from bursar.billing.errors import UnreadableMessage
 from bursar.db import ticks
 from bursar.db.connections import Connection
 from bursar.handlers.messages import ReceivedMessage
-from bursar.service.sweeping import Sweeping
+from bursar.service.ticks.paging import Sweeping
 from bursar.sweeps.table import SWEEPS
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR, a_trial
 from tests.service.partition_ticks import OVER, PARTITION, tick_message

@@ -18,8 +18,8 @@ from bursar.db.written import WrittenChange, WrittenStep, changes_because_of, st
 from bursar.handlers.messages import ReceivedMessage, item_of
 from bursar.service.broker.forms import TICK_TYPE
 from bursar.service.broker.reading import read, received_again
-from bursar.service.deciding import CONTENTION, AccountBusy, DatabaseUnavailable, Decider
-from bursar.service.sweeping import Sweeping
+from bursar.service.deciding.decider import CONTENTION, AccountBusy, DatabaseUnavailable, Decider
+from bursar.service.ticks.paging import Sweeping
 
 TOGETHER = 64  # messages of one account whose joint effect is foretold; bounds how long its lock is held for that
 

@@ -1,0 +1,1 @@
+"""Taking items to their outcomes, whatever happens while they are saved."""

@@ -1,0 +1,1 @@
+"""What operators ask and do: why an account stands as it does, parked messages again."""
