@@ -19,8 +19,22 @@ class Retryable(BursarError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class KeySpent(Retryable):
+    """The other side failed for good under this idempotency key and would answer the same again (MS-11): look at what
+    happened, then try under a new one.
+    """
+
+
 class Permanent(BursarError):
     """Trying again cannot help: the message or step is parked for an operator."""
+
+
+class CallRefused(Permanent):
+    """Stripe said no to one call, and nothing happened. `code` is Stripe's (`card_declined`, `resource_missing`)."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class Stale(BursarError):

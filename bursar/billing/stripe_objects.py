@@ -22,7 +22,7 @@ Id = Annotated[str, BeforeValidator(_identifier)]
 class StripeObject(BaseModel):
     """Base of the views: frozen, tolerant of what is not known."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
 
 class SubscriptionItem(StripeObject):
@@ -31,6 +31,7 @@ class SubscriptionItem(StripeObject):
     price: Id
     current_period_start: datetime
     current_period_end: datetime
+    quantity: int = 1
 
 
 class StripeSubscription(StripeObject):
@@ -46,6 +47,9 @@ class StripeSubscription(StripeObject):
     ended_at: datetime | None = None
     created: datetime | None = None
     schedule: Id | None = None
+    trial_end: datetime | None = None
+    discounts: tuple[Id, ...] = ()
+    latest_invoice: Id | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -71,10 +75,14 @@ class SubscriptionOfInvoice(StripeObject):
 
 
 class StripeInvoice(StripeObject):
-    """An invoice, as far as it names a subscription of ours (KC-39)."""
+    """An invoice: whose it is, the subscription it names (KC-39), and how it stands. Amounts are in cents."""
 
     id: str
     customer: Id | None = None
+    status: str | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+    amount_due: int = 0
+    amount_paid: int = 0
     of_subscription: Annotated[
         SubscriptionOfInvoice | None, Field(validation_alias=AliasPath("parent", "subscription_details"))
     ] = None

@@ -1,0 +1,210 @@
+"""Operations: several calls to Stripe that happen as one, or are taken back.
+
+A plan is a generator: it yields a `Call`, receives what Stripe answered, and returns its result. The answers are kept
+in a journal, so that whoever carries it on, in the request or in a worker after a crash, replays the plan over the
+journal and goes on where it ended. What undoes a call stands with the call, as data: when the operation fails, the
+undos follow in reverse order.
+"""
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Generic, Self, TypeVar
+
+from pydantic import BaseModel
+
+from bursar.billing.account import Account
+from bursar.billing.catalogue import Catalogue
+from bursar.billing.decision import Decision
+from bursar.billing.errors import CallRefused, Permanent, Refused
+from bursar.billing.stripe_calls import VIEWS, Call
+
+MAX_CALLS = 24  # of one round; more is a bug
+MAX_ROUNDS = 5
+UNDO = "undo:"
+
+Plan = Generator[Call, Any, Mapping[str, Any]]
+Json = Mapping[str, Any]
+Asked = TypeVar("Asked", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One call as it went: begun, then answered (our view of Stripe's object) or refused (Stripe's code)."""
+
+    name: str
+    answer: Json | None = None
+    refusal: str | None = None
+    refusal_message: str = ""
+    undo: Call | None = None
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether its outcome is known."""
+        return self.answer is not None or self.refusal is not None
+
+    @property
+    def is_undo(self) -> bool:
+        """Whether it took another's effect back."""
+        return self.name.startswith(UNDO)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an operation ends without its result, as the caller is told."""
+
+    code: str
+    message: str
+    status: int = 400
+
+    @classmethod
+    def of(cls, error: Refused | CallRefused) -> "Failure":
+        """A refusal of Stripe that the plan did not expect is a failure on our way to it."""
+        if isinstance(error, Refused):
+            return cls(error.code, str(error), error.status)
+        return cls("stripe_refused", f"Stripe refused a call ({error.code}).", 502)
+
+
+ABANDONED = Failure("operation_abandoned", "This took too long and was taken back; try again.", 503)
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """What happened so far. A new round looks at everything again; what earlier rounds did stays to be undone."""
+
+    entries: tuple[Entry, ...] = ()
+    earlier: tuple[Entry, ...] = ()
+    round: int = 0
+    failure: Failure | None = None
+
+    def begun(self, call: Call) -> Self:
+        """A call that changes Stripe is about to be made."""
+        return self._with(Entry(call.name, undo=call.undo))
+
+    def answered(self, call: Call, answer: Json) -> Self:
+        """Stripe answered."""
+        return self._with(Entry(call.name, answer=answer, undo=call.undo))
+
+    def refused(self, call: Call, refusal: CallRefused) -> Self:
+        """Stripe said no: nothing happened."""
+        return self._with(Entry(call.name, refusal=refusal.code, refusal_message=str(refusal)))
+
+    def failing(self, failure: Failure) -> Self:
+        """From here on only back."""
+        return replace(self, failure=failure)
+
+    def next_round(self) -> Self:
+        """The key of the last call is spent: look again, then call under new keys (MS-11)."""
+        if self.round + 1 >= MAX_ROUNDS:
+            raise Permanent(f"given up after {MAX_ROUNDS} rounds")
+        kept = tuple(entry for entry in self.entries if entry.answer is not None and (entry.undo or entry.is_undo))
+        return replace(self, entries=(), earlier=(*self.earlier, *kept), round=self.round + 1)
+
+    @property
+    def everything(self) -> tuple[Entry, ...]:
+        """The entries of all rounds."""
+        return (*self.earlier, *self.entries)
+
+    def _with(self, entry: Entry) -> Self:
+        known = self.entries[:-1] if self.entries and self.entries[-1].name == entry.name else self.entries
+        return replace(self, entries=(*known, entry))
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The operation's end: its result; or why it failed. `answers` are the views of the last round by call name;
+    `not_undone` names the effects that Stripe refused to take back: an operator's.
+    """
+
+    result: Json | None
+    failure: Failure | None = None
+    answers: Mapping[str, Any] = field(default_factory=dict)
+    not_undone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OperationFacts:
+    """What applying an end may need besides the account. `cause` names the step; ids derive from it."""
+
+    catalogue: Catalogue
+    now: datetime
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[Asked]):
+    """A kind of operation. `asked` is kept in the step's payload; `apply` decides on the end under the account's lock:
+    the row may have moved meanwhile, often by the webhook of the very change.
+    """
+
+    name: str
+    asked: type[Asked]
+    plan: Callable[[Asked], Plan]
+    apply: Callable[[Account, Asked, Ended, OperationFacts], Decision]
+
+
+def advance(plan: Callable[[], Plan], journal: Journal, *, give_up: bool = False) -> Call | Failure | Ended:
+    """What comes next: a call, forward or back; the failure to write into the journal; or the end.
+
+    With `give_up` no new call goes forward, but one that was begun is made again to learn how it went. Raises
+    `Permanent` for a journal that another version of the plan wrote.
+    """
+    answers: dict[str, Any] = {}
+    if journal.failure:
+        undo = _next_undo(journal)
+        return undo or Ended(None, journal.failure, _answers(plan, journal), _not_undone(journal))
+    try:
+        pending = _replay(plan(), journal.entries, answers)
+    except StopIteration as stop:
+        return Ended(stop.value, answers=answers)
+    except (Refused, CallRefused) as refusal:
+        return Failure.of(refusal)
+    in_flight = bool(journal.entries) and not journal.entries[-1].is_answered
+    return ABANDONED if give_up and not in_flight else pending
+
+
+def _replay(generator: Plan, entries: Sequence[Entry], answers: dict[str, Any]) -> Call:
+    """The first call whose outcome the journal does not know; the views of the others go into `answers`."""
+    call = next(generator)
+    for entry in entries:
+        if entry.name != call.name:
+            raise Permanent(f"the journal has {entry.name!r} where the plan now calls {call.name!r}")
+        if not entry.is_answered:
+            return call
+        if entry.refusal is not None:
+            call = generator.throw(CallRefused(entry.refusal, entry.refusal_message))
+        else:
+            answers[call.name] = VIEWS[call.method].model_validate(entry.answer)
+            call = generator.send(answers[call.name])
+    if len(entries) >= MAX_CALLS:
+        raise Permanent(f"an operation has at most {MAX_CALLS} calls")
+    return call
+
+
+def _answers(plan: Callable[[], Plan], journal: Journal) -> Mapping[str, Any]:
+    answers: dict[str, Any] = {}
+    try:
+        _replay(plan(), [entry for entry in journal.entries if not entry.is_undo], answers)
+    except (StopIteration, Refused, CallRefused):
+        return answers
+    return answers
+
+
+def _effects(journal: Journal) -> list[tuple[str, Entry]]:
+    """What may have to be taken back, oldest first, each with the name of its undo."""
+    forward = [entry for entry in journal.everything if not entry.is_undo and entry.undo and entry.answer is not None]
+    return [(f"{UNDO}{number}:{entry.name}", entry) for number, entry in enumerate(forward)]
+
+
+def _next_undo(journal: Journal) -> Call | None:
+    tried = {entry.name for entry in journal.everything if entry.is_undo and entry.is_answered}
+    for name, entry in reversed(_effects(journal)):
+        if name not in tried:
+            assert entry.undo, "only these are effects"
+            assert entry.answer is not None, "likewise"
+            return replace(entry.undo, name=name, target=entry.undo.target or entry.answer["id"])
+    return None
+
+
+def _not_undone(journal: Journal) -> tuple[str, ...]:
+    return tuple(entry.name for entry in journal.everything if entry.is_undo and entry.refusal is not None)

@@ -1,0 +1,40 @@
+"""Lists of Stripe's objects, all their pages together; the gateway bounds their number."""
+
+from bursar.billing.stripe_objects import StripeInvoice, StripeObject, StripeSubscription
+from bursar.billing.stripe_sales import CheckoutSession, PaymentIntent, PortalConfiguration, StripeCustomer
+
+
+class Subscriptions(StripeObject):
+    """Subscriptions, newest first."""
+
+    data: tuple[StripeSubscription, ...]
+
+
+class Customers(StripeObject):
+    """Customers, newest first."""
+
+    data: tuple[StripeCustomer, ...]
+
+
+class CheckoutSessions(StripeObject):
+    """Checkout sessions, newest first."""
+
+    data: tuple[CheckoutSession, ...]
+
+
+class Invoices(StripeObject):
+    """Invoices, newest first."""
+
+    data: tuple[StripeInvoice, ...]
+
+
+class PortalConfigurations(StripeObject):
+    """Configurations of the billing portal."""
+
+    data: tuple[PortalConfiguration, ...]
+
+
+class PaymentIntents(StripeObject):
+    """Payments, newest first."""
+
+    data: tuple[PaymentIntent, ...]

@@ -1,0 +1,54 @@
+"""What Stripe sells with: customers, checkout sessions, the billing portal, single payments; as far as we read them."""
+
+from pydantic import Field
+
+from bursar.billing.stripe_objects import Id, StripeObject
+
+
+class StripeCustomer(StripeObject):
+    """A customer; `metadata.userId` is our user."""
+
+    id: str
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+
+class CheckoutSession(StripeObject):
+    """A page on which the customer pays. `url` only while it is open."""
+
+    id: str
+    status: str | None = None
+    url: str | None = None
+    customer: Id | None = None
+    subscription: Id | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+
+class PortalConfiguration(StripeObject):
+    """What the billing portal offers."""
+
+    id: str
+    active: bool = True
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+
+class PortalSession(StripeObject):
+    """The portal, opened for one customer."""
+
+    id: str
+    url: str
+
+
+class PaymentIntent(StripeObject):
+    """A single payment."""
+
+    id: str
+    status: str
+    amount: int
+    customer: Id | None = None
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+
+class Created(StripeObject):
+    """An object of which only the id matters."""
+
+    id: str
