@@ -9,6 +9,7 @@ from bursar.db.connections import Connection
 
 Forget = Callable[[Connection, datetime, int], Awaitable[int]]
 EARLY_EVENTS_KEEP_DAYS = 90
+STEPS_KEEP_DAYS = 400  # more than a year, for `bursar why`; what must not happen twice is not told by its step alone
 
 
 async def forget_answers(connection: Connection, cutoff: datetime, limit: int) -> int:
@@ -37,11 +38,25 @@ async def forget_early_events(connection: Connection, cutoff: datetime, limit: i
     return int(status.rpartition(" ")[2])
 
 
+async def forget_steps(connection: Connection, cutoff: datetime, limit: int) -> int:
+    """Drop at most `limit` steps that ended well before the cutoff; returns how many. A failed one stays."""
+    status = await connection.execute(
+        """
+        DELETE FROM steps WHERE id IN (
+            SELECT id FROM steps WHERE state IN ('done', 'dropped') AND settled_at < $1 ORDER BY settled_at LIMIT $2)
+        """,
+        cutoff,
+        limit,
+    )
+    return int(status.rpartition(" ")[2])
+
+
 KEPT: Mapping[str, tuple[Forget, timedelta]] = MappingProxyType(
     {
         "forgotten_inbox": (inbox.forget_before, timedelta(days=inbox.KEEP_DAYS)),
         "forgotten_answers": (forget_answers, idempotency.KEEP),
         "forgotten_early_events": (forget_early_events, timedelta(days=EARLY_EVENTS_KEEP_DAYS)),
+        "forgotten_steps": (forget_steps, timedelta(days=STEPS_KEEP_DAYS)),
         "forgotten_ticks": (ticks.forget_before, timedelta(days=ticks.KEEP_DAYS)),
     }
 )

@@ -230,6 +230,28 @@ async def test_kc_88_the_sweep_of_steps_revives_what_was_skipped_once_and_drops_
         assert await worker.fetch("SELECT count(*) FROM inbox") == [(2,)]  # the users' own messages
 
 
+async def test_the_sweep_of_steps_forgets_those_that_ended_well_long_ago(
+    database_url: str, connection: Connection
+) -> None:
+    async with sweeping(database_url, 1) as (worker, sweeps):
+        long_ago = worker.clock.real_now - 401 * DAY
+        states = ("done", "dropped", "failed", "due")
+        await connection.execute(
+            """
+            INSERT INTO steps (key, account_key, kind, payload, state, due_at, created_at, settled_at, cause)
+            SELECT state || age, (SELECT min(key) FROM accounts), 'send_mail', '{}', state, $1, $1,
+                CASE WHEN state <> 'due' THEN $1::timestamptz + age * interval '1 day' END, 'test'
+            FROM unnest($2::text[]) AS state, generate_series(0, 1) AS age
+            """,
+            long_ago,
+            states,
+        )
+        await sweeps.begin(tick_message("steps", partition=0))
+        await to_the_end(sweeps, partition=0)
+        left = {key for (key,) in await worker.fetch("SELECT key FROM steps")}
+        assert left == {"done1", "dropped1", "failed0", "failed1", "due0", "due1"}
+
+
 async def old_rows(connection: Connection, at: datetime, number: int) -> None:
     await connection.execute(
         "INSERT INTO inbox (message_id, received_at) SELECT n::text, $1 FROM generate_series(1, $2::integer) AS n",
