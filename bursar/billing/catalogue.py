@@ -7,6 +7,8 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt
 Plan = Literal["trial", "standard", "commit"]
 PaidPlan = Literal["standard", "commit"]
 
+Funding = Literal["direct", "credits"]
+
 Days = Annotated[int, Field(ge=0, le=3660)]
 
 
@@ -41,11 +43,21 @@ class EarlybirdTerms(Section):
     late_warning_days: Days = 1
 
 
+class CheckoutTerms(Section):
+    """How new subscriptions are sold (KC-21): paid directly at Stripe, or through the credit account."""
+
+    funding: Funding = "direct"
+
+
 class Prices(Section):
-    """Stripe's price ids per plan (KC-34): the first is sold, all are recognised."""
+    """What the environment says about selling: Stripe's price ids per plan (KC-34), of which the first is sold and all
+    are recognised; the coupon of earlybird users; the instant before which nothing is charged (KC-21).
+    """
 
     standard: tuple[str, ...]
     commit: tuple[str, ...]
+    earlybird_coupon_id: str | None = None
+    billing_starts_at: AwareDatetime | None = None
 
     def plan_of(self, price_id: str) -> PaidPlan | None:
         """The plan of a price, or None when it is unknown."""
@@ -53,12 +65,17 @@ class Prices(Section):
             return "standard"
         return "commit" if price_id in self.commit else None
 
+    def sold(self, plan: PaidPlan) -> str:
+        """The price id that a checkout of the plan sells."""
+        return self.standard[0] if plan == "standard" else self.commit[0]
+
 
 class KiloclawTerms(Section):
     """Hosted-instance subscriptions."""
 
     trial: TrialTerms = TrialTerms()
     grace: GraceTerms = GraceTerms()
+    checkout: CheckoutTerms = CheckoutTerms()
     earlybird: EarlybirdTerms
 
 

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -158,6 +158,13 @@ class Settings(MailSettings, BrokerSettings):
     )
     stripe_kiloclaw_commit_price_id: PriceIds = Field(description="Price ids of the commit plan, likewise.")
     stripe_kiloclaw_earlybird_price_id: PriceIds = Field(description="Price ids of the one-time purchase, likewise.")
+    stripe_kiloclaw_earlybird_coupon_id: str | None = Field(
+        None, description="The coupon that earlybird users get on the standard plan; empty for none."
+    )
+    stripe_kiloclaw_billing_start: AwareDatetime | None = Field(
+        None,
+        description="Checkouts before this instant start billing then, e.g. `2026-10-01T00:00:00Z`; empty for at once.",
+    )
 
     kiloclaw_api_url: HttpAddress = Field(description="Where the instance API answers.")
     kiloclaw_internal_api_secret: Secret = Field(
@@ -208,6 +215,8 @@ class Settings(MailSettings, BrokerSettings):
         return Prices(
             standard=self.stripe_kiloclaw_standard_price_id,
             commit=self.stripe_kiloclaw_commit_price_id,
+            earlybird_coupon_id=self.stripe_kiloclaw_earlybird_coupon_id,
+            billing_starts_at=self.stripe_kiloclaw_billing_start,
         )
 
 

@@ -1,5 +1,6 @@
 """A wrong or missing setting stops the start with one sentence: the variable's name, never its value."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -77,6 +78,7 @@ def test_a_missing_variable_is_named(load: Load, name: str) -> None:
         ("MAILGUN_API_BASE", "hidden-value"),
         ("CUSTOMERIO_APP_API_KEY", "hidden\nvalue"),
         ("CUSTOMERIO_API_BASE", "hidden-value"),
+        ("STRIPE_KILOCLAW_BILLING_START", "2026-10-01T00:00:00"),
         ("BURSAR_WEB_PORT", "65536"),
         ("BURSAR_PARTITIONS", "-4"),
         ("BURSAR_TEST_CLOCK", "hidden-value"),
@@ -129,6 +131,13 @@ def test_several_values_are_separated_by_commas(load: Load) -> None:
     settings = load()
     assert [one.get_secret_value() for one in settings.stripe_webhook_secret] == ["whsec_new", "whsec_old"]
     assert settings.prices.standard == ("price_s2", "price_s1")
+
+
+def test_kc_21_the_coupon_and_the_billing_start_are_optional(load: Load) -> None:
+    assert (load().prices.earlybird_coupon_id, load().prices.billing_starts_at) == (None, None)
+    start = "2026-10-01T00:00:00Z"
+    prices = load(STRIPE_KILOCLAW_EARLYBIRD_COUPON_ID="coupon_1", STRIPE_KILOCLAW_BILLING_START=start).prices
+    assert (prices.earlybird_coupon_id, prices.billing_starts_at) == ("coupon_1", datetime(2026, 10, 1, tzinfo=UTC))
 
 
 def test_ms_14_settings_show_no_secret_when_printed(load: Load) -> None:
