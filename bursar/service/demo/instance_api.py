@@ -49,6 +49,10 @@ class InstanceApi:
             ]
         )
 
+    def state_of(self, instance_id: str) -> str:
+        """How that instance stands; KeyError for one that was never made."""
+        return self._instances[instance_id].state
+
     async def provision(self, request: Request) -> Response:
         if not has_bearer(request, self._secret):
             return _problem(HTTPStatus.UNAUTHORIZED)

@@ -44,6 +44,11 @@ class MailSink:
             )
         return "250 2.0.0 taken"
 
+    @property
+    def mails_taken(self) -> tuple[dict[str, str], ...]:
+        """What came, in order."""
+        return tuple(self._mails)
+
     def app(self) -> Starlette:
         return Starlette(routes=[Route("/_mails", self.mails, methods=["GET"])])
 

@@ -16,7 +16,6 @@ from bursar.service.broker.topology import TICKS, partition_queue
 from bursar.service.demo.product import DemoFailedError
 
 PARTITIONS = 32
-QUEUES = (TICKS, *(partition_queue(partition) for partition in range(PARTITIONS)))
 LIMIT_SECONDS = 180.0
 POLL_SECONDS = 0.05
 CALM_SECONDS = 0.4  # nothing may change for so long: more than a batch in hand takes
@@ -78,14 +77,19 @@ class QuietWatch:
 
 
 @asynccontextmanager
-async def quiet_watch(database_url: str, amqp_url: str) -> AsyncIterator[QuietWatch]:
+async def quiet_watch(database_url: str, amqp_url: str, partitions: int = PARTITIONS) -> AsyncIterator[QuietWatch]:
     """A watch over a running service; its queues must be declared."""
     connection = await asyncpg.connect(database_url)
     try:
         async with await aio_pika.connect(amqp_url) as broker:
-            yield QuietWatch(connection, await broker.channel(), QUEUES)
+            yield QuietWatch(connection, await broker.channel(), queues_of(partitions))
     finally:
         await connection.close()
+
+
+def queues_of(partitions: int) -> tuple[str, ...]:
+    """The queues that must be empty."""
+    return (TICKS, *(partition_queue(partition) for partition in range(partitions)))
 
 
 def something_waits(now: Mapping[str, Any]) -> bool:

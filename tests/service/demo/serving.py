@@ -22,11 +22,11 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(app: Starlette) -> AsyncIterator[str]:
+async def serving(app: Starlette, limit_seconds: float = 60) -> AsyncIterator[str]:
     """The address of the running application."""
     server = _Server(uvicorn.Config(app, lifespan="off", log_level="warning", access_log=False))
     with listen(0) as listening:
-        async with asyncio.timeout(60), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(limit_seconds), asyncio.TaskGroup() as group:
             group.create_task(server.serve(sockets=[listening]))
             await server.serving.wait()
             try:

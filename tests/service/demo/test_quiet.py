@@ -5,7 +5,7 @@ import aio_pika
 import asyncpg
 import pytest
 
-from bursar.service.demo.quiet import POLL_SECONDS, QUEUES, quiet_watch, something_waits
+from bursar.service.demo.quiet import PARTITIONS, POLL_SECONDS, queues_of, quiet_watch, something_waits
 
 STEP_DUE = """
 WITH account AS (INSERT INTO accounts (key, partition) VALUES ('user:ann', 0) RETURNING key)
@@ -54,7 +54,7 @@ async def test_a_step_that_is_due_is_not_settled(
 async def test_a_queued_message_is_not_quiet(database_url: str, amqp_url: str, connection: asyncpg.Connection) -> None:
     async with await aio_pika.connect(amqp_url) as broker:
         channel = await broker.channel()
-        queues = [await channel.declare_queue(name, durable=True) for name in QUEUES]
+        queues = [await channel.declare_queue(name, durable=True) for name in queues_of(PARTITIONS)]
         async with quiet_watch(database_url, amqp_url) as watch:
             await watch.wait()
             await channel.default_exchange.publish(aio_pika.Message(b""), queues[-1].name)
