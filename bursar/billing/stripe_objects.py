@@ -17,6 +17,8 @@ def _identifier(value: Any) -> Any:  # noqa: ANN401 - Stripe sends an id, or the
 
 
 Id = Annotated[str, BeforeValidator(_identifier)]
+# Stripe has null for "none" on most objects.
+Metadata = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is None else value)]
 
 
 class StripeObject(BaseModel):
@@ -40,7 +42,7 @@ class StripeSubscription(StripeObject):
     id: str
     status: str
     customer: Id | None = None
-    metadata: dict[str, str] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
     items: Annotated[tuple[SubscriptionItem, ...], Field(min_length=1)]
     cancel_at_period_end: bool = False
     cancel_at: datetime | None = None
@@ -71,7 +73,7 @@ class SubscriptionOfInvoice(StripeObject):
     """`parent.subscription_details` of an invoice."""
 
     subscription: Id
-    metadata: dict[str, str] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class StripeInvoice(StripeObject):
@@ -80,7 +82,7 @@ class StripeInvoice(StripeObject):
     id: str
     customer: Id | None = None
     status: str | None = None
-    metadata: dict[str, str] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
     amount_due: int = 0
     amount_paid: int = 0
     of_subscription: Annotated[

@@ -2,14 +2,14 @@
 
 from pydantic import Field
 
-from bursar.billing.stripe_objects import Id, StripeObject
+from bursar.billing.stripe_objects import Id, Metadata, StripeObject
 
 
 class StripeCustomer(StripeObject):
     """A customer; `metadata.userId` is our user."""
 
     id: str
-    metadata: dict[str, str] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class CheckoutSession(StripeObject):
@@ -20,7 +20,7 @@ class CheckoutSession(StripeObject):
     url: str | None = None
     customer: Id | None = None
     subscription: Id | None = None
-    metadata: dict[str, str] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class PortalConfiguration(StripeObject):
@@ -28,7 +28,7 @@ class PortalConfiguration(StripeObject):
 
     id: str
     active: bool = True
-    metadata: dict[str, str] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class PortalSession(StripeObject):
@@ -45,7 +45,7 @@ class PaymentIntent(StripeObject):
     status: str
     amount: int
     customer: Id | None = None
-    metadata: dict[str, str] = Field(default_factory=dict)
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class Created(StripeObject):

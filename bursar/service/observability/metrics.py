@@ -25,6 +25,7 @@ class Metrics:
         self._lanes()
         self._decisions()
         self._steps()
+        self._stripe()
         self._web()
 
     def _lanes(self) -> None:
@@ -63,6 +64,15 @@ class Metrics:
         self.instance_calls = self._counter("instance_calls", "Calls to the instance API.", "desired", "result")
         self.unresolved_instances = self._gauge(
             "unresolved_instances", "Instances not brought about for 24 hours, and every start that failed."
+        )
+
+    def _stripe(self) -> None:
+        self.stripe_calls = self._counter("stripe_calls", "Requests to Stripe.", "method", "outcome")
+        self.stripe_wait_seconds = self._histogram(
+            "stripe_wait_seconds",
+            "How long requests to Stripe waited for the budget.",
+            LATENCY_BUCKETS_SECONDS,
+            "priority",
         )
 
     def _web(self) -> None:
