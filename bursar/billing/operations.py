@@ -11,16 +11,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Generic, Self, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import CallRefused, Permanent, Refused
+from bursar.billing.steps import Step, StepKind
 from bursar.billing.stripe_calls import VIEWS, Call
 
 MAX_CALLS = 24  # of one round; more is a bug
-MAX_ROUNDS = 5
+MAX_ROUNDS = 20  # as many as a step has attempts: an outage spends a key each time
 UNDO = "undo:"
 
 Plan = Generator[Call, Any, Mapping[str, Any]]
@@ -30,9 +31,12 @@ Asked = TypeVar("Asked", bound=BaseModel)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One call as it went: begun, then answered (our view of Stripe's object) or refused (Stripe's code)."""
+    """One call as it went: begun (real time), then answered (our view of Stripe's object) or refused (Stripe's
+    code).
+    """
 
     name: str
+    begun_at: datetime | None = None
     answer: Json | None = None
     refusal: str | None = None
     refusal_message: str = ""
@@ -65,7 +69,8 @@ class Failure:
         return cls("stripe_refused", f"Stripe refused a call ({error.code}).", 502)
 
 
-ABANDONED = Failure("operation_abandoned", "This took too long and was taken back; try again.", 503)
+ABANDONED = Failure("operation_abandoned", "This took too long and was taken back; ask again, under a new key.", 503)
+IN_PROGRESS = ("operation_in_progress", "Another change of this subscription is under way; try again.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +82,15 @@ class Journal:
     round: int = 0
     failure: Failure | None = None
 
-    def begun(self, call: Call) -> Self:
-        """A call that changes Stripe is about to be made."""
-        return self._with(Entry(call.name, undo=call.undo))
+    @property
+    def in_flight(self) -> Entry | None:
+        """The call that was begun and whose outcome nobody knows yet."""
+        last = self.entries[-1] if self.entries else None
+        return last if last and not last.is_answered else None
+
+    def begun(self, call: Call, begun_at: datetime) -> Self:
+        """A call that changes Stripe is about to be made; one that is in flight already keeps its instant."""
+        return self if self.in_flight else self._with(Entry(call.name, begun_at=begun_at, undo=call.undo))
 
     def answered(self, call: Call, answer: Json) -> Self:
         """Stripe answered."""
@@ -97,13 +108,26 @@ class Journal:
         """The key of the last call is spent: look again, then call under new keys (MS-11)."""
         if self.round + 1 >= MAX_ROUNDS:
             raise Permanent(f"given up after {MAX_ROUNDS} rounds")
-        kept = tuple(entry for entry in self.entries if entry.answer is not None and (entry.undo or entry.is_undo))
+        kept = tuple(entry for entry in self.entries if (entry.is_answered if entry.is_undo else _may_be_there(entry)))
         return replace(self, entries=(), earlier=(*self.earlier, *kept), round=self.round + 1)
 
     @property
     def everything(self) -> tuple[Entry, ...]:
         """The entries of all rounds."""
         return (*self.earlier, *self.entries)
+
+    def to_json(self) -> dict[str, Any]:
+        """What `from_json` reads again."""
+        written: dict[str, Any] = _JOURNALS.dump_python(self, mode="json")
+        return written
+
+    @staticmethod
+    def from_json(written: Json) -> "Journal":
+        """Raises `Permanent` for a journal that another version wrote."""
+        try:
+            return _JOURNALS.validate_python(written)
+        except ValidationError:
+            raise Permanent("the journal cannot be read") from None
 
     def _with(self, entry: Entry) -> Self:
         known = self.entries[:-1] if self.entries and self.entries[-1].name == entry.name else self.entries
@@ -113,13 +137,25 @@ class Journal:
 @dataclass(frozen=True, slots=True)
 class Ended:
     """The operation's end: its result; or why it failed. `answers` are the views of the last round by call name;
-    `not_undone` names the effects that Stripe refused to take back: an operator's.
+    `not_undone` names the effects that Stripe refused to take back, or that may be there unknown: an operator's.
     """
 
     result: Json | None
     failure: Failure | None = None
     answers: Mapping[str, Any] = field(default_factory=dict)
     not_undone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Operations:
+    """A part of an account: what is under way for it at Stripe. Never saved, since asking for a step writes it.
+
+    `open_keys` are the keys of its open operations: one at most, as Postgres sees to. `keeps_schedule`: somebody has
+    claimed the step that keeps its schedule.
+    """
+
+    open_keys: tuple[str, ...] = ()
+    keeps_schedule: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +195,37 @@ def advance(plan: Callable[[], Plan], journal: Journal, *, give_up: bool = False
         return Ended(stop.value, answers=answers)
     except (Refused, CallRefused) as refusal:
         return Failure.of(refusal)
-    in_flight = bool(journal.entries) and not journal.entries[-1].is_answered
-    return ABANDONED if give_up and not in_flight else pending
+    return ABANDONED if give_up and not journal.in_flight else pending
+
+
+def begin(account: Account, operation_name: str, asked: BaseModel, command_id: str) -> Decision:
+    """Begin an operation that a command asks for (parts: Operations, and what the command itself needs).
+
+    Raises `Refused` where another change of the account is under way: one at a time.
+    """
+    under_way = account.part(Operations)
+    if under_way.open_keys or under_way.keeps_schedule:
+        raise Refused(*IN_PROGRESS, status=409)
+    step = Step(StepKind.OPERATION, operation_key(command_id), _payload(operation_name, asked))
+    begun = account.having(replace(under_way, open_keys=(step.key,)))
+    return Decision(begun, (step,), counts={"operation_begun": 1})
+
+
+def operation_key(command_id: str) -> str:
+    """The key of the step of a command's operation."""
+    return f"operation:{command_id}"
+
+
+def keeping(account: Account, operation_name: str, asked: BaseModel) -> Step:
+    """The step that brings the account's schedule in order, once for all that ask while it is due. Its plan looks
+    first: it is run again from its start whenever it is asked for anew or comes back after a pause.
+    """
+    key = f"keep-schedule:{account.key}"
+    return Step(StepKind.KEEP_SCHEDULE, key, _payload(operation_name, asked), coalesced=True)
+
+
+def _payload(operation_name: str, asked: BaseModel) -> Json:
+    return {"operation": operation_name, "asked": asked.model_dump(mode="json")}
 
 
 def _replay(generator: Plan, entries: Sequence[Entry], answers: dict[str, Any]) -> Call:
@@ -171,22 +236,31 @@ def _replay(generator: Plan, entries: Sequence[Entry], answers: dict[str, Any]) 
             raise Permanent(f"the journal has {entry.name!r} where the plan now calls {call.name!r}")
         if not entry.is_answered:
             return call
-        if entry.refusal is not None:
-            call = generator.throw(CallRefused(entry.refusal, entry.refusal_message))
-        else:
-            answers[call.name] = VIEWS[call.method].model_validate(entry.answer)
-            call = generator.send(answers[call.name])
+        try:
+            call = _told(generator, call, entry, answers)
+        except StopIteration:
+            if entry is not entries[-1]:
+                raise Permanent(f"the journal goes on after {entry.name!r}, where the plan now ends") from None
+            raise
     if len(entries) >= MAX_CALLS:
         raise Permanent(f"an operation has at most {MAX_CALLS} calls")
     return call
+
+
+def _told(generator: Plan, call: Call, entry: Entry, answers: dict[str, Any]) -> Call:
+    """What the plan calls once it is told how the call went."""
+    if entry.refusal is not None:
+        return generator.throw(CallRefused(entry.refusal, entry.refusal_message))
+    answers[call.name] = VIEWS[call.method].model_validate(entry.answer)
+    return generator.send(answers[call.name])
 
 
 def _answers(plan: Callable[[], Plan], journal: Journal) -> Mapping[str, Any]:
     answers: dict[str, Any] = {}
     try:
         _replay(plan(), [entry for entry in journal.entries if not entry.is_undo], answers)
-    except (StopIteration, Refused, CallRefused):
-        return answers
+    except (StopIteration, Refused, Permanent):
+        return answers  # going back needs no plan: another version's journal is taken back all the same
     return answers
 
 
@@ -207,4 +281,14 @@ def _next_undo(journal: Journal) -> Call | None:
 
 
 def _not_undone(journal: Journal) -> tuple[str, ...]:
-    return tuple(entry.name for entry in journal.everything if entry.is_undo and entry.refusal is not None)
+    refused = (entry.name for entry in journal.everything if entry.is_undo and entry.refusal is not None)
+    unknown = (entry.name for entry in journal.earlier if not entry.is_answered)
+    return (*refused, *unknown)
+
+
+def _may_be_there(entry: Entry) -> bool:
+    """Whether it had an effect to take back, as far as anybody knows."""
+    return entry.undo is not None and entry.refusal is None
+
+
+_JOURNALS = TypeAdapter(Journal)

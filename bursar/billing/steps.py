@@ -11,6 +11,8 @@ class StepKind(StrEnum):
 
     SEND_MAIL = "send_mail"
     READ_SUBSCRIPTIONS = "read_subscriptions"
+    OPERATION = "operation"  # what a command changes at Stripe, all or nothing
+    KEEP_SCHEDULE = "keep_schedule"  # likewise, of our own accord
 
 
 class StepState(StrEnum):

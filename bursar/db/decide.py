@@ -157,7 +157,7 @@ def _asks_again(failure: Failure) -> bool:
 
 
 def _again(answer: StepAnswer) -> StepAnswer:
-    return replace(answer, state=StepState.DUE, error=None)
+    return replace(answer, state=StepState.DUE, error=None, result=None)
 
 
 def _outcomes(items: Sequence[Item], folded: Folded) -> list[Outcome]:

@@ -33,7 +33,9 @@ class Folded:
     def steps(self) -> list[Wanted]:
         """All steps that the decisions asked for."""
         return [
-            Wanted(decision.account.key, step, item.id) for item, decision in self.decisions for step in decision.steps
+            Wanted(decision.account.key, step, item.id, item.lease)
+            for item, decision in self.decisions
+            for step in decision.steps
         ]
 
     @property

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -39,6 +39,7 @@ class MessageCopy:
 class StepAnswer:
     """Ends a step in the transaction that decides on its outcome; void when its lease or the asking is no longer the
     newest. `again_at` (real time) is when to ask again if the decision finds the answer outdated; at once without it.
+    `result` is kept for whoever asks how an operation ended.
     """
 
     step_id: int
@@ -47,6 +48,15 @@ class StepAnswer:
     state: StepState
     error: str | None = None
     again_at: datetime | None = None
+    result: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewLease:
+    """The lease under which a command's operation is born: whoever sent the command carries it out at once."""
+
+    id: UUID
+    lasts: timedelta
 
 
 class Dedupe(StrEnum):
@@ -63,7 +73,7 @@ class Item:
     """One message, command, candidate or outcome for one account, with its decision.
 
     `id` becomes the cause in the change log. A message carries its `copy` (and, from its parked row, its `attempts`),
-    a step's outcome its `answer`.
+    a step's outcome its `answer`, a command that may begin an operation the `lease` for it.
     """
 
     id: str
@@ -75,6 +85,7 @@ class Item:
     copy: MessageCopy | None = None
     attempts: int = 0
     answer: StepAnswer | None = None
+    lease: NewLease | None = None
 
 
 class OutcomeState(StrEnum):

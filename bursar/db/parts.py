@@ -7,7 +7,8 @@ from typing import Any
 
 from bursar.billing.account import Account, Profile
 from bursar.billing.kiloclaw.rows import Hosting
-from bursar.db import kiloclaw, users
+from bursar.billing.operations import Operations
+from bursar.db import kiloclaw, operations, users
 from bursar.db.connections import Connection
 from bursar.db.saving import Change, SaveContext
 
@@ -27,6 +28,7 @@ STORES: Mapping[type[Any], PartStore] = MappingProxyType(
     {
         Profile: PartStore(users.load, users.save),
         Hosting: PartStore(kiloclaw.load, kiloclaw.save),
+        Operations: PartStore(operations.load, operations.save),
     }
 )
 

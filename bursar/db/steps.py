@@ -6,23 +6,26 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from bursar.billing.steps import Step, StepKind, StepState
+from bursar.billing.steps import Step, StepKind
 from bursar.db.connections import Connection, dumps
-from bursar.db.items import StepAnswer
+from bursar.db.items import NewLease, StepAnswer
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A step, for whom, and which message caused it."""
+    """A step, for whom, and which message caused it. An operation is born under `lease`, where there is one."""
 
     account_key: str
     step: Step
     cause: str
+    lease: NewLease | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedStep:
-    """A step under a lease of ours. `attempts` counts this one; `calling`: an earlier one ended in mid-call."""
+    """A step under a lease of ours. `attempts` counts this one; `calling`: an earlier one ended in mid-call;
+    `journal` is what an operation did so far, `created_at` (real time) when it was first asked for.
+    """
 
     id: int
     key: str
@@ -33,10 +36,14 @@ class ClaimedStep:
     attempts: int
     lease: UUID
     calling: bool = False
+    created_at: datetime | None = None
+    journal: dict[str, Any] | None = None
 
 
 async def ask(connection: Connection, wanted: Sequence[Wanted], real_now: datetime) -> None:
-    """Write steps down. One that exists stays as it is, unless it is coalesced: then it is due once more."""
+    """Write steps down. One that exists stays as it is, unless it is coalesced: then it is due once more, as it was
+    asked for last.
+    """
     newest = {one.step.key: one for one in wanted}
     rows = [
         {
@@ -45,18 +52,19 @@ async def ask(connection: Connection, wanted: Sequence[Wanted], real_now: dateti
             "kind": one.step.kind,
             "payload": dict(one.step.payload),
             "cause": one.cause,
-            "state": StepState.DUE,
+            **_born(one, real_now),
         }
         for one in newest.values()
     ]
     coalesced = [key for key, one in newest.items() if one.step.coalesced]
     await connection.execute(
         """
-        INSERT INTO steps AS known (key, account_key, kind, payload, cause, due_at, created_at)
-        SELECT key, account_key, kind, payload, cause, $2, $2
+        INSERT INTO steps AS known (key, account_key, kind, payload, cause, lease, attempts, due_at, created_at)
+        SELECT key, account_key, kind, payload, cause, lease, attempts, due_at, $2
         FROM jsonb_populate_recordset(NULL::steps, $1::text::jsonb)
         ON CONFLICT (key) DO UPDATE SET
             asked = known.asked + 1, state = 'due', cause = excluded.cause, settled_at = NULL,
+            payload = excluded.payload, result = NULL,
             attempts = CASE WHEN known.lease IS NULL THEN 0 ELSE known.attempts END,
             due_at = CASE WHEN known.lease IS NULL THEN excluded.due_at ELSE known.due_at END
         WHERE known.key = ANY($3::text[])
@@ -65,6 +73,12 @@ async def ask(connection: Connection, wanted: Sequence[Wanted], real_now: dateti
         real_now,
         coalesced,
     )
+
+
+def _born(wanted: Wanted, real_now: datetime) -> dict[str, Any]:
+    if wanted.lease and wanted.step.kind is StepKind.OPERATION:
+        return {"lease": wanted.lease.id, "attempts": 1, "due_at": real_now + wanted.lease.lasts}
+    return {"lease": None, "attempts": 0, "due_at": real_now}
 
 
 async def claim(
@@ -77,7 +91,7 @@ async def claim(
         WHERE id IN (
             SELECT id FROM steps WHERE state = 'due' AND kind = $1 AND due_at <= $2
             ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)
-        RETURNING id, key, account_key, kind, payload, asked, attempts, lease, calling
+        RETURNING id, key, account_key, kind, payload, asked, attempts, lease, calling, created_at, journal
         """,
         kind,
         real_now,
@@ -146,9 +160,10 @@ async def settle(connection: Connection, answers: Sequence[StepAnswer], real_now
                 WHEN steps.asked > answer.asked THEN $4::timestamptz
                 WHEN answer.state = 'due' THEN coalesce(answer.again_at, $4::timestamptz)
                 ELSE steps.due_at END,
-            attempts = CASE WHEN steps.asked > answer.asked THEN 0 ELSE steps.attempts END
-        FROM unnest($1::bigint[], $2::text[], $3::text[], $5::integer[], $6::timestamptz[])
-            AS answer (id, state, error, asked, again_at)
+            attempts = CASE WHEN steps.asked > answer.asked THEN 0 ELSE steps.attempts END,
+            result = CASE WHEN steps.asked > answer.asked THEN NULL ELSE answer.result::jsonb END
+        FROM unnest($1::bigint[], $2::text[], $3::text[], $5::integer[], $6::timestamptz[], $7::text[])
+            AS answer (id, state, error, asked, again_at, result)
         WHERE steps.id = answer.id
         """,
         [answer.step_id for answer in answers],
@@ -157,6 +172,7 @@ async def settle(connection: Connection, answers: Sequence[StepAnswer], real_now
         real_now,
         [answer.asked for answer in answers],
         [answer.again_at for answer in answers],
+        [dumps(answer.result) if answer.result is not None else None for answer in answers],
     )
 
 

@@ -46,6 +46,9 @@ STEPS: Mapping[StepKind, Bounds] = MappingProxyType(
         StepKind.READ_SUBSCRIPTIONS: Bounds(
             stripe.MAX_CONNECTIONS, 45, 20, Backoff(timedelta(seconds=1), timedelta(minutes=5))
         ),
+        # over five hours; a command's operation goes only back after 15 min
+        StepKind.OPERATION: Bounds(8, 45, 20, Backoff(timedelta(seconds=2), timedelta(minutes=30))),
+        StepKind.KEEP_SCHEDULE: Bounds(8, 45, 20, Backoff(timedelta(seconds=2), timedelta(minutes=30))),
     }
 )
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from bursar.billing.account import Account
-from bursar.billing.steps import StepKind
+from bursar.billing.steps import StepKind, StepState
 from bursar.db.items import Item, Situation
 from bursar.db.steps import ClaimedStep
 
 # To be awaited right before a call that must not be made twice; raises `Stale` when the lease is lost.
 BeginCall = Callable[[], Awaitable[None]]
+# The item that ends a step without its outcome.
+Stopped = Callable[[ClaimedStep, StepState, str], Item]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,25 @@
 """The step runner of a process: a crew per kind of step, one for the instances, and the figures of what waits."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import Retryable
+from bursar.billing.operations import Operation
+from bursar.billing.steps import StepKind
 from bursar.db import instances, steps
 from bursar.db.connections import Connection
+from bursar.handlers.operations import OPERATIONS, operation_stopped
 from bursar.service.deciding.decider import Decider
 from bursar.service.gateways.mail import MailGateway
 from bursar.service.observability.metrics import Metrics
 from bursar.service.steps.bounds import UNRESOLVED_AFTER
 from bursar.service.steps.instance_crew import InstanceApi, InstanceCrew
-from bursar.service.steps.jobs import StepWork
 from bursar.service.steps.mails import MailSender
+from bursar.service.steps.operations import OperationCarrier, StripeCalls
 from bursar.service.steps.reads import SubscriptionsGateway, SubscriptionsReader
 from bursar.service.steps.step_crew import StepCrew
 from bursar.service.steps.together import Together
@@ -22,11 +27,15 @@ from bursar.service.steps.together import Together
 MEASURE_SECONDS = 10.0
 
 
+class StripeAccess(SubscriptionsGateway, StripeCalls, Protocol):
+    """All that steps ask of Stripe."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outside:
     """Whom the steps call, and the product's address for the mails."""
 
-    stripe: SubscriptionsGateway
+    stripe: StripeAccess
     instances: InstanceApi
     mail: MailGateway
     app_url: str
@@ -35,13 +44,25 @@ class Outside:
 class StepRunner:
     """Carries out what is due, woken by the decider's commits and by polling. Any number of processes may run one."""
 
-    def __init__(self, decider: Decider, outside: Outside, catalogue: Catalogue, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        decider: Decider,
+        outside: Outside,
+        catalogue: Catalogue,
+        metrics: Metrics,
+        operations: Mapping[str, Operation[Any]] = OPERATIONS,
+    ) -> None:
         self._decider = decider
         self._metrics = metrics
         together = Together(decider)
-        crews = [StepCrew(work, decider, together, metrics) for work in _works(outside, catalogue)]
+        works = MailSender(outside.mail, outside.app_url), SubscriptionsReader(outside.stripe, catalogue)
+        carriers = [
+            OperationCarrier(kind, outside.stripe, operations, decider, catalogue)
+            for kind in (StepKind.OPERATION, StepKind.KEEP_SCHEDULE)
+        ]
         self._crews: tuple[StepCrew | InstanceCrew, ...] = (
-            *crews,
+            *(StepCrew(work, decider, together, metrics) for work in works),
+            *(StepCrew(carrier, decider, together, metrics, operation_stopped) for carrier in carriers),
             InstanceCrew(outside.instances, decider, together, metrics),
         )
         for crew in self._crews:
@@ -74,7 +95,3 @@ class StepRunner:
         self._metrics.unresolved_instances.set(
             await instances.count_unresolved(connection, real_now - UNRESOLVED_AFTER)
         )
-
-
-def _works(outside: Outside, catalogue: Catalogue) -> tuple[StepWork, ...]:
-    return MailSender(outside.mail, outside.app_url), SubscriptionsReader(outside.stripe, catalogue)

@@ -18,7 +18,7 @@ from bursar.service.deciding.decider import Decider
 from bursar.service.observability.metrics import Metrics
 from bursar.service.steps.bounds import LEASE, STEPS, Bounds
 from bursar.service.steps.crew import Crew
-from bursar.service.steps.jobs import StepJob, StepWork
+from bursar.service.steps.jobs import StepJob, StepWork, Stopped
 from bursar.service.steps.together import Together, patiently
 
 log = structlog.get_logger()
@@ -30,8 +30,16 @@ class StepCrew:
     No lock is held and no transaction is open during a call. A crash at any point leaves a lease, which ends.
     """
 
-    def __init__(self, work: StepWork, decider: Decider, together: Together, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        work: StepWork,
+        decider: Decider,
+        together: Together,
+        metrics: Metrics,
+        stopped: Stopped = step_ended,
+    ) -> None:
         self._work = work
+        self._stopped = stopped
         self._decider = decider
         self._together = together
         self._metrics = metrics
@@ -84,7 +92,7 @@ class StepCrew:
 
     async def _fail(self, job: StepJob, error: str) -> str:
         log.error("step failed", error=error)
-        await self._together.decide(step_ended(job.step, StepState.FAILED, error))
+        await self._together.decide(self._stopped(job.step, StepState.FAILED, error))
         return StepState.FAILED
 
     async def _retry(self, job: StepJob, error: Exception) -> str:

@@ -1,6 +1,6 @@
 """Crews on a real database, with hand-written gateways, and users to act for."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +10,7 @@ from bursar.billing.account import Account, Profile, user_key
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription
 from bursar.billing.steps import StepKind
+from bursar.billing.stripe_calls import Call
 from bursar.billing.stripe_objects import StripeSubscription
 from bursar.db.items import Item, Outcome
 from bursar.db.ticks import Tick
@@ -61,6 +62,9 @@ class FakeStripe:
     async def retrieve_subscription(self, subscription_id: str) -> StripeSubscription | None:
         await self._asked(subscription_id)
         return self.known.get(subscription_id)
+
+    async def call(self, call: Call, idempotency_key: str) -> Mapping[str, Any]:
+        raise AssertionError(f"{call.name} was not expected, under {idempotency_key}")
 
     async def _asked(self, name: str) -> None:
         self.asked.append(name)

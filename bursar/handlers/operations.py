@@ -1,0 +1,84 @@
+"""Operations at Stripe by name, and how they end, as items to be decided under the account's lock."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import MappingProxyType
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from bursar.billing.account import Account
+from bursar.billing.catalogue import Catalogue
+from bursar.billing.decision import Decision
+from bursar.billing.errors import Permanent
+from bursar.billing.kiloclaw.enforcement import then
+from bursar.billing.kiloclaw.stripe_events import reading
+from bursar.billing.operations import Ended, Failure, Operation, OperationFacts
+from bursar.billing.steps import StepState
+from bursar.db.items import Decide, Dedupe, Item, Situation, StepAnswer
+from bursar.db.steps import ClaimedStep
+from bursar.handlers.steps import PARTS
+
+# Every operation that a step may name in its payload.
+OPERATIONS: Mapping[str, Operation[Any]] = MappingProxyType({})
+
+FAILED = Failure("operation_failed", "This could not be finished; operators were told.", 500)
+
+
+def operation_of(step: ClaimedStep, operations: Mapping[str, Operation[Any]]) -> tuple[Operation[Any], BaseModel]:
+    """The operation that the step names, and what was asked of it; `Permanent` for what another version wrote."""
+    operation = operations.get(step.payload["operation"])
+    if operation is None:
+        raise Permanent("the step names an operation that this version does not know")
+    try:
+        return operation, operation.asked.model_validate(step.payload["asked"])
+    except ValidationError:
+        raise Permanent(f"what was asked of {operation.name} cannot be read") from None
+
+
+def operation_ended(
+    step: ClaimedStep, operation: Operation[Any], asked: BaseModel, ended: Ended, catalogue: Catalogue
+) -> Item:
+    """The operation's end is applied; where it failed, Stripe is read, so that the row follows it. What Stripe would
+    not take back is left to operators.
+    """
+    cause = _cause(step)
+
+    def decide(account: Account, situation: Situation) -> Decision:
+        facts = OperationFacts(catalogue, situation.now, cause)
+        applied = operation.apply(account, asked, ended, facts)
+        if ended.failure is None and not ended.not_undone:
+            return applied
+        return then(applied, reading(applied.account, "operation_failed"))
+
+    left = ", ".join(ended.not_undone)
+    result = _result(ended.failure) if ended.failure else {"result": dict(ended.result or {})}
+    state, error = (StepState.FAILED, f"not taken back: {left}") if left else (StepState.DONE, _error(ended))
+    return _answering(step, decide, StepAnswer(step.id, step.lease, step.asked, state, error, result=result))
+
+
+def operation_stopped(step: ClaimedStep, state: StepState, error: str) -> Item:
+    """It can go neither on nor back: an operator's. Stripe is read, so that the row follows whatever happened."""
+
+    def decide(account: Account, _: Situation) -> Decision:
+        return reading(account, "operation_stopped")
+
+    answer = StepAnswer(step.id, step.lease, step.asked, state, error, result=_result(FAILED))
+    return _answering(step, decide, answer)
+
+
+def _answering(step: ClaimedStep, decide: Decide, answer: StepAnswer) -> Item:
+    return Item(_cause(step), step.account_key, PARTS, decide, Dedupe.STEP, answer=answer)
+
+
+def _cause(step: ClaimedStep) -> str:
+    return f"step:{step.key}:{step.asked}:{step.attempts}"
+
+
+def _result(failure: Failure) -> Mapping[str, Any]:
+    return {"failure": asdict(failure)}
+
+
+def _error(ended: Ended) -> str | None:
+    """For people who look why nothing came of it."""
+    return f"{ended.failure.code}: {ended.failure.message}" if ended.failure else None
