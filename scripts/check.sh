@@ -20,4 +20,5 @@ check ruff format --check
 check ruff check
 check mypy
 check lint-imports
-check pytest
+# A file stays with one process, for what its tests share. Each process starts servers of its own: at most four.
+check pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -12,6 +12,11 @@ from bursar.service.servers import Servers, running_servers
 from tests.servers import fresh_database, fresh_vhost, management_client
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The lengthy files first, whatever their names."""
+    items.sort(key=lambda item: item.get_closest_marker("lengthy") is None)
+
+
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
     with running_servers("test", durable=False) as running:

@@ -25,7 +25,7 @@ from tests.service.outages import OUTAGE_SECONDS, PROCESSES, Outage, outage
 from tests.service.processes.running import environment_of
 from tests.service.stripe_deliveries import NO_ANSWER, taken
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.lengthy, pytest.mark.timeout(240)]
 
 NOTICED_SECONDS = 5.0  # by then readiness is red
 RECOVERY_SECONDS = 15.0

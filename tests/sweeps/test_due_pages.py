@@ -9,6 +9,8 @@ from bursar.sweeps.table import PLANS, SWEEPS, due_page
 from tests.billing.kiloclaw.making import DAY, HOUR, NOW, SECOND
 from tests.sweeps.due import MANY, PARTITIONS, all_pages, key, make_rows, window
 
+pytestmark = pytest.mark.lengthy
+
 TRIAL = {
     "plan": "'trial'",
     "status": "'trialing'",

@@ -19,6 +19,8 @@ from bursar.service.servers.machine import server_owner
 from bursar.service.servers.postgres import PrivatePostgres
 from bursar.service.servers.running import private_servers
 
+pytestmark = pytest.mark.lengthy
+
 PROJECT = Path(__file__).parents[3]
 
 
