@@ -150,6 +150,13 @@ class Settings(MailSettings, BrokerSettings):
         description="Stripe's secret or restricted key."
     )
     stripe_api_base: HttpAddress = Field("https://api.stripe.com", description="Where Stripe's API answers.")
+    stripe_requests_per_second: int = Field(
+        20,
+        ge=1,
+        le=100,
+        description="How many requests a second this process makes to Stripe, at most. All processes share Stripe's "
+        "limit: 100 a second live, 25 in a sandbox.",
+    )
     stripe_webhook_secret: Secrets = Field(
         description="Signing secret of the webhook endpoint; several, comma-separated, while rotating."
     )

@@ -11,24 +11,33 @@ from bursar.service.gateways.instances import InstancesGateway, instances_client
 from bursar.service.gateways.mail import MailGateway, NoMail
 from bursar.service.gateways.mailgun import MailgunMail, MailgunSettings
 from bursar.service.gateways.smtp import SmtpMail, SmtpSettings
-from bursar.service.gateways.stripe import StripeGateway
+from bursar.service.gateways.stripe import Priority, RateBudget, StripeGateway
+from bursar.service.observability.metrics import Metrics
 from bursar.service.settings import MailSettings, Settings
 from bursar.service.steps.runner import Outside
 
 
 @asynccontextmanager
-async def opened_outside(settings: Settings) -> AsyncIterator[Outside]:
+async def opened_outside(settings: Settings, metrics: Metrics) -> AsyncIterator[Outside]:
     """Whom the steps call, with connections that are closed in the end."""
-    key = settings.stripe_secret_key.get_secret_value()
     secret = settings.kiloclaw_internal_api_secret.get_secret_value()
     async with (
-        StripeGateway(key, api_base=settings.stripe_api_base) as stripe,
+        opened_stripe(settings, metrics) as stripe,
         instances_client() as client,
         opened_mail(settings) as mail,
     ):
-        yield Outside(
-            stripe, InstancesGateway(settings.kiloclaw_api_url, secret, client=client), mail, settings.app_url
-        )
+        instances = InstancesGateway(settings.kiloclaw_api_url, secret, client=client)
+        yield Outside(stripe.at(Priority.READ), stripe.at(Priority.PAYMENT), instances, mail, settings.app_url)
+
+
+def opened_stripe(settings: Settings, metrics: Metrics) -> StripeGateway:
+    """Stripe, within this process's rate budget; an async context that closes its connections. One per process."""
+    return StripeGateway(
+        settings.stripe_secret_key.get_secret_value(),
+        api_base=settings.stripe_api_base,
+        budget=RateBudget(settings.stripe_requests_per_second),
+        metrics=metrics,
+    )
 
 
 @asynccontextmanager

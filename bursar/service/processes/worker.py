@@ -40,7 +40,7 @@ async def run_worker(settings: Settings, stop: asyncio.Event) -> None:
     async with (
         foundation(settings, "worker", connections=CONNECTIONS) as base,
         open_publisher(settings.amqp_url, settings.bursar_partitions) as publisher,
-        opened_outside(settings) as outside,
+        opened_outside(settings, base.metrics) as outside,
     ):
         lanes, working = _working_parts(base, publisher, outside)
         keeper = PublisherKeeper(publisher)

@@ -33,9 +33,10 @@ class StripeAccess(SubscriptionsGateway, StripeCalls, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Whom the steps call, and the product's address for the mails."""
+    """Whom the steps call, and the product's address for the mails. `payments` goes first at Stripe (MS-11)."""
 
     stripe: StripeAccess
+    payments: StripeCalls
     instances: InstanceApi
     mail: MailGateway
     app_url: str
@@ -57,8 +58,8 @@ class StepRunner:
         together = Together(decider)
         works = MailSender(outside.mail, outside.app_url), SubscriptionsReader(outside.stripe, catalogue)
         carriers = [
-            OperationCarrier(kind, outside.stripe, operations, decider, catalogue)
-            for kind in (StepKind.OPERATION, StepKind.KEEP_SCHEDULE)
+            OperationCarrier(kind, stripe, operations, decider, catalogue)
+            for kind, stripe in ((StepKind.OPERATION, outside.payments), (StepKind.KEEP_SCHEDULE, outside.stripe))
         ]
         self._crews: tuple[StepCrew | InstanceCrew, ...] = (
             *(StepCrew(work, decider, together, metrics) for work in works),

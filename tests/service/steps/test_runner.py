@@ -20,7 +20,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 def a_runner(worker: Acting) -> StepRunner:
-    outside = Outside(worker.stripe, worker.instances, worker.mail, "https://app.example.com")
+    outside = Outside(worker.stripe, worker.stripe, worker.instances, worker.mail, "https://app.example.com")
     return StepRunner(worker.decider, outside, CATALOGUE, worker.metrics)
 
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from bursar.billing.errors import Retryable
 
-REQUESTS_PER_SECOND = 20  # Stripe allows 100 of a live account and 25 of a sandbox
+STRIPE_ALLOWS_PER_SECOND = 100  # of a live account; 25 of a sandbox
 MAX_CONNECTIONS = 16  # for what the steps read
 
 
@@ -45,7 +45,7 @@ class MonotonicClock(Protocol):
 class RateBudget:
     """Starts requests evenly spaced, so that no second sees more than the budget, the most urgent that waits first."""
 
-    def __init__(self, requests_per_second: float = REQUESTS_PER_SECOND, clock: MonotonicClock | None = None) -> None:
+    def __init__(self, requests_per_second: float, clock: MonotonicClock | None = None) -> None:
         self._spacing_seconds = 1 / requests_per_second
         self._given_clock = clock
         self._waiting: dict[Priority, deque[asyncio.Future[None]]] = {priority: deque() for priority in Priority}

@@ -8,7 +8,7 @@ from typing import Any, Self
 from bursar.billing.errors import CallRefused
 from bursar.billing.stripe_calls import VIEWS, Call, Method
 from bursar.billing.stripe_objects import StripeSubscription
-from bursar.service.gateways.stripe.budget import Priority, RateBudget
+from bursar.service.gateways.stripe.budget import STRIPE_ALLOWS_PER_SECOND, Priority, RateBudget
 from bursar.service.gateways.stripe.calls import LISTS, already_so, sdk_methods
 from bursar.service.gateways.stripe.errors import MISSING
 from bursar.service.gateways.stripe.pages import (
@@ -37,9 +37,8 @@ class StripeGateway:
         budget: RateBudget | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        self._requests = StripeRequests(
-            secret_key, api_base, timeout_seconds, budget or RateBudget(), metrics or Metrics()
-        )
+        budget = budget or RateBudget(STRIPE_ALLOWS_PER_SECOND)
+        self._requests = StripeRequests(secret_key, api_base, timeout_seconds, budget, metrics or Metrics())
         self._sdk_methods = sdk_methods(self._requests.v1)
         self._already_so = already_so(self._requests.v1)
         self._priority = Priority.READ
@@ -63,8 +62,9 @@ class StripeGateway:
     async def call(self, call: Call, idempotency_key: str) -> Mapping[str, Any]:
         """Make one call of an operation; answers with our view of what Stripe said, as JSON (`VIEWS`).
 
-        Lists are read whole, up to 1,000 objects, whatever `limit` says. What ends an object that has already ended counts as done (KC-46). Raises `CallRefused` where Stripe says no;
-        `Retryable` for the same call with the same key, `KeySpent` for a new one after a look (MS-11), `Permanent`.
+        Lists are read whole, whatever `limit` says; more than 1,000 objects are `Permanent`. What ends an object that
+        has already ended counts as done (KC-46). Raises `CallRefused` where Stripe says no; `Retryable` for the same
+        call with the same key, `KeySpent` for a new one after a look (MS-11), `Permanent`.
         """
         if call.method in LISTS:
             raw: Json = {"data": await self._all(call.method, call.params)}
