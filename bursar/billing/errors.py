@@ -4,6 +4,8 @@ Gateways translate their vendor's exceptions into these; anything else that is r
 alerted.
 """
 
+from collections.abc import Mapping
+
 
 class BursarError(Exception):
     """Base of all errors that the service raises on purpose."""
@@ -46,12 +48,17 @@ class AskAgain(BursarError):
 
 
 class Refused(BursarError):
-    """A command that the rules forbid. `code` is stable and part of the API; `status` is its HTTP status."""
+    """A command that the rules forbid. `code` is stable and part of the API; `status` is its HTTP status, `members` are
+    further facts of the answer.
+    """
 
-    def __init__(self, code: str, message: str, *, status: int = 400) -> None:
+    def __init__(
+        self, code: str, message: str, *, status: int = 400, members: Mapping[str, object] | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.status = status
+        self.members = members or {}
 
 
 class UnreadableMessage(Permanent):

@@ -26,6 +26,7 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "bad_request": (400, "The request cannot be read"),
         "invalid_signature": (400, "The signature does not fit"),
         "unauthorized": (401, "The bearer is missing or wrong"),
+        "insufficient_credits": (402, "The balance is too low"),
         "no_access": (403, "No cover for an instance"),
         "trial_not_eligible": (403, "Not eligible for a trial"),
         "not_found": (404, "There is no such thing"),
@@ -82,7 +83,7 @@ def refused(code: str, detail: str) -> Refused:
 def problem_of_refusal(refusal: Refused) -> JSONResponse:
     """The answer to a command that the rules forbid."""
     headers = {"WWW-Authenticate": "Bearer"} if refusal.code == "unauthorized" else None
-    return problem(refusal.code, str(refusal), status=refusal.status, headers=headers)
+    return problem(refusal.code, str(refusal), status=refusal.status, headers=headers, **refusal.members)
 
 
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:

@@ -1,0 +1,1 @@
+"""Prepaid credits: the ledger, deposits, and paying hosting from it (CR)."""

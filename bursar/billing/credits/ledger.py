@@ -1,0 +1,119 @@
+"""The credit ledger of a user (CR-1…CR-3): entries are added, never changed, and the database says so too."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from bursar.billing.account import Account
+from bursar.billing.errors import Refused
+
+MICRODOLLARS_PER_CENT = 10_000
+MICRODOLLARS_PER_DOLLAR = 100 * MICRODOLLARS_PER_CENT
+MAX_DESCRIPTION_CHARACTERS = 200
+
+
+class EntryKind(StrEnum):
+    """What an entry is. Charges move what was used; everything else moves what was acquired."""
+
+    DEPOSIT = "deposit"
+    CHARGE = "charge"
+    REFUND = "refund"  # may take the balance below zero (CR-2)
+    DISPUTE = "dispute"  # likewise
+    SETTLEMENT_DEPOSIT = "settlement_deposit"  # a pair of these two is neutral: it passes whatever the balance
+    SETTLEMENT_CHARGE = "settlement_charge"
+
+
+OF_WHAT_WAS_USED = frozenset({EntryKind.CHARGE, EntryKind.SETTLEMENT_CHARGE})
+
+
+class InsufficientCredits(Refused):
+    """CR-21: too little money; nothing was charged."""
+
+    def __init__(self, shortfall_microdollars: int) -> None:
+        super().__init__(
+            "insufficient_credits",
+            f"The balance is {in_dollars(shortfall_microdollars)} short.",
+            status=402,
+            members={"shortfall_microdollars": shortfall_microdollars},
+        )
+        self.shortfall_microdollars = shortfall_microdollars
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One line of the ledger. `business_key` says what it is for, and is unique for ever (CR-3).
+
+    `payment_id` is Stripe's id of the payment that a deposit, a withdrawal or a settlement belongs to; a charge has
+    none. `cause` is the id of the message that brought it.
+    """
+
+    kind: EntryKind
+    amount_microdollars: int
+    description: str
+    business_key: str
+    cause: str
+    payment_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Credits:
+    """The credit part of an account: the counters, and the newest entries, oldest first.
+
+    At most 1,000 entries are loaded; an older one's key is still the database's to refuse.
+    """
+
+    acquired_microdollars: int = 0
+    used_microdollars: int = 0
+    entries: tuple[Entry, ...] = ()
+
+    @property
+    def balance_microdollars(self) -> int:
+        """Acquired less used; below zero only after a refund or a lost dispute (CR-2)."""
+        return self.acquired_microdollars - self.used_microdollars
+
+    def has(self, business_key: str) -> bool:
+        """Whether the ledger has an entry under that key already."""
+        return any(entry.business_key == business_key for entry in self.entries)
+
+    def of_payment(self, payment_ids: Iterable[str], *kinds: EntryKind) -> tuple[Entry, ...]:
+        """The entries of those kinds that belong to any of the payments."""
+        wanted = frozenset(payment_ids)
+        return tuple(entry for entry in self.entries if entry.kind in kinds and entry.payment_id in wanted)
+
+
+def credits_of(account: Account) -> Credits:
+    """The account's credit part."""
+    return account.part(Credits)
+
+
+def with_entry(account: Account, entry: Entry) -> Account:
+    """The account with that entry; InsufficientCredits for a charge beyond the balance (CR-2)."""
+    credit = credits_of(account)
+    left = credit.balance_microdollars + entry.amount_microdollars
+    if entry.kind is EntryKind.CHARGE and left < 0:
+        raise InsufficientCredits(-left)
+    used = -entry.amount_microdollars if entry.kind in OF_WHAT_WAS_USED else 0
+    acquired = 0 if entry.kind in OF_WHAT_WAS_USED else entry.amount_microdollars
+    return account.having(
+        replace(
+            credit,
+            acquired_microdollars=credit.acquired_microdollars + acquired,
+            used_microdollars=credit.used_microdollars + used,
+            entries=(*credit.entries, entry),
+        )
+    )
+
+
+def with_settlement(account: Account, deposit: Entry, charge: Entry) -> Account:
+    """The account with a neutral pair, in one decision and therefore one statement (CR-2, CR-11, CR-51)."""
+    if deposit.amount_microdollars + charge.amount_microdollars or deposit.payment_id != charge.payment_id:
+        raise ValueError("a settlement is a pair of one payment whose sum is nothing")
+    return with_entry(with_entry(account, deposit), charge)
+
+
+def in_dollars(microdollars: int) -> str:
+    """An amount as people write it, such as `$25.00`; what is less than a cent is written out."""
+    sign, amount = "-" if microdollars < 0 else "", abs(microdollars)
+    whole, rest = divmod(amount, MICRODOLLARS_PER_DOLLAR)
+    cents, finer = divmod(rest, MICRODOLLARS_PER_CENT)
+    return f"{sign}${whole}.{cents:02}" + (f"{finer:04}".rstrip("0") if finer else "")
