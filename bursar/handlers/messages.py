@@ -3,7 +3,7 @@ calls.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -16,8 +16,10 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnreadableMessage
 from bursar.billing.kiloclaw.rows import Hosting
+from bursar.billing.kiloclaw.schedule_events import schedule_event
 from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_event
 from bursar.billing.stripe_objects import InvoiceEvent, SubscriptionEvent
+from bursar.billing.stripe_schedules import ScheduleEvent
 from bursar.db import users
 from bursar.db.connections import Connection
 from bursar.db.items import Decide, Dedupe, Item, MessageCopy
@@ -56,6 +58,11 @@ def _subscription(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - 
     return lambda account, _: subscription_event(account, event, catalogue)
 
 
+def _schedule(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
+    event = _view(ScheduleEvent, body)
+    return lambda account, _: schedule_event(account, event, catalogue)
+
+
 def _invoice(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
     event = _view(InvoiceEvent, body)
 
@@ -74,6 +81,12 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         STRIPE + "customer.subscription.deleted": Handler(_HOSTING, _subscription),
         STRIPE + "customer.subscription.paused": Handler(_HOSTING, _subscription),
         STRIPE + "customer.subscription.resumed": Handler(_HOSTING, _subscription),
+        STRIPE + "subscription_schedule.created": Handler(_HOSTING, _schedule),
+        STRIPE + "subscription_schedule.updated": Handler(_HOSTING, _schedule),
+        STRIPE + "subscription_schedule.released": Handler(_HOSTING, _schedule),
+        STRIPE + "subscription_schedule.canceled": Handler(_HOSTING, _schedule),
+        STRIPE + "subscription_schedule.completed": Handler(_HOSTING, _schedule),
+        STRIPE + "subscription_schedule.aborted": Handler(_HOSTING, _schedule),
         STRIPE + "invoice.paid": Handler(_HOSTING, _invoice),
         STRIPE + "invoice.payment_failed": Handler(_HOSTING, _invoice),
     }
@@ -90,8 +103,11 @@ def item_of(message: ReceivedMessage, account_key: str, catalogue: Catalogue) ->
         raise UnreadableMessage(f"no handler for messages of type {message.type[:80]!r}")
     if not message.message_id or not account_key:
         raise UnreadableMessage("a message needs an id and an account")
-    decide = handler.read(parsed(message.body), catalogue)
-    return Item(message.message_id, account_key, handler.parts, decide, copy=copy_of(message))
+    body = parsed(message.body)
+    subscription_id = subscription_of_event(body)
+    names = frozenset({f"subscription:{subscription_id}"} if subscription_id else ())
+    decide = handler.read(body, catalogue)
+    return Item(message.message_id, account_key, handler.parts, decide, copy=copy_of(message), names=names)
 
 
 def copy_of(message: ReceivedMessage) -> MessageCopy:
@@ -102,7 +118,7 @@ def copy_of(message: ReceivedMessage) -> MessageCopy:
 def retry_of(message: ReceivedMessage, account_key: str, catalogue: Catalogue, attempts: int) -> Item:
     """A parked message as an item, to be decided again from its row."""
     item = item_of(message, account_key, catalogue)
-    return Item(item.id, item.key, item.parts, item.decide, Dedupe.PARKED, copy=item.copy, attempts=attempts)
+    return replace(item, dedupe=Dedupe.PARKED, attempts=attempts)
 
 
 def parsed(body: bytes) -> Any:  # noqa: ANN401 - parsed JSON
@@ -124,6 +140,16 @@ def account_of_event(event: Mapping[str, Any]) -> str | None:
     customer = stripe_object.get("customer")
     customer_id = customer.get("id") if isinstance(customer, dict) else customer
     return customer_key(customer_id) if isinstance(customer_id, str) and customer_id else None
+
+
+def subscription_of_event(event: Any) -> str | None:  # noqa: ANN401 - parsed JSON
+    """The subscription that a Stripe event is about or names."""
+    stripe_object = _mapping(_mapping(_mapping(event).get("data")).get("object"))
+    details = _mapping(_mapping(stripe_object.get("parent")).get("subscription_details"))
+    named = details.get("subscription") or stripe_object.get("subscription")
+    is_itself = stripe_object.get("object") == "subscription"
+    found = stripe_object.get("id") if is_itself else _mapping(named).get("id", named)
+    return found if isinstance(found, str) else None
 
 
 async def resolve_accounts(connection: Connection, keys: set[str]) -> dict[str, str]:

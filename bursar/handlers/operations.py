@@ -12,6 +12,7 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Permanent
 from bursar.billing.kiloclaw.enforcement import then
+from bursar.billing.kiloclaw.operations.schedule import KEEPING
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Ended, Failure, Operation, OperationFacts
 from bursar.billing.steps import StepState
@@ -20,7 +21,7 @@ from bursar.db.steps import ClaimedStep
 from bursar.handlers.steps import PARTS
 
 # Every operation that a step may name in its payload.
-OPERATIONS: Mapping[str, Operation[Any]] = MappingProxyType({})
+OPERATIONS: Mapping[str, Operation[Any]] = MappingProxyType({one.name: one for one in (KEEPING,)})
 
 FAILED = Failure("operation_failed", "This could not be finished; operators were told.", 500)
 

@@ -82,6 +82,7 @@ def follow(row: Subscription, subscription: StripeSubscription, at: datetime, ca
     status = status_of(subscription)
     offer = offer_of(subscription, catalogue)
     ended, active = status == "canceled", status == "active"
+    arrived = ended or row.scheduled_plan == offer.plan  # what comes after it is seen at the schedule (KC-45)
     return Followed(
         plan=offer.plan,
         status=status,
@@ -92,8 +93,8 @@ def follow(row: Subscription, subscription: StripeSubscription, at: datetime, ca
         commit_ends_at=row.commit_ends_at if offer.plan == "commit" else None,
         past_due_since=(row.past_due_since or at) if status in ("past_due", "unpaid") else None,
         stripe_schedule_id=None if ended else row.stripe_schedule_id,
-        scheduled_plan=None if ended else row.scheduled_plan,
-        scheduled_by=None if ended else row.scheduled_by,
+        scheduled_plan=None if arrived else row.scheduled_plan,
+        scheduled_by=None if arrived else row.scheduled_by,
         suspended_at=None if active else row.suspended_at,
         destruction_deadline=None if active else row.destruction_deadline,
     )

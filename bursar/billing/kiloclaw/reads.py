@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from bursar.billing.account import Account, Profile, user_id_of
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
-from bursar.billing.kiloclaw.following import NEVER_BEGUN, PAYING, UNENDED, follow
+from bursar.billing.kiloclaw.following import NEVER_BEGUN, PAYING, UNENDED, differs, follow
 from bursar.billing.kiloclaw.rows import Hosting, hosting_of
 from bursar.billing.kiloclaw.stripe_events import CREATED, apply, forget_early, taken_over
 from bursar.billing.stripe_objects import StripeSubscription
@@ -92,7 +92,10 @@ def _follow_choice(
     newest = max(read_at, row.last_stripe_event_at or read_at)
     says = follow(row, choice, read_at, catalogue)
     followed = replace(row, **says, last_stripe_event_at=newest, last_read_at=newest)
-    return apply(account, before or row, followed, f"read from Stripe: {choice.id} is {choice.status}")
+    decision = apply(account, before or row, followed, choice, catalogue)
+    # A schedule that could not be kept causes a read: one that shows nothing new does not ask for it again.
+    steps = decision.steps if not is_bound or differs(row, says) else ()
+    return replace(decision, steps=steps, reason=f"read from Stripe: {choice.id} is {choice.status}")
 
 
 def _chosen(hosting: Hosting, ours: tuple[StripeSubscription, ...]) -> StripeSubscription | None:

@@ -9,6 +9,7 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.following import NEVER_BEGUN, bound, differs, follow, offer_of, status_of
 from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Status, Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.scheduling import is_out_of_step, keep_steps
 from bursar.billing.kiloclaw.suspension import start_again
 from bursar.billing.steps import Step, StepKind
 from bursar.billing.stripe_objects import InvoiceEvent, StripeSubscription, SubscriptionEvent
@@ -53,12 +54,18 @@ def reading(account: Account, count: str) -> Decision:
     return Decision(account, (step,), counts={count: 1})
 
 
-def apply(account: Account, row: Subscription, followed: Subscription, reason: str) -> Decision:
-    """Save the followed row; one that became active while suspended has its instance started (KC-37, KC-90)."""
+def apply(
+    account: Account, row: Subscription, followed: Subscription, says: StripeSubscription, catalogue: Catalogue
+) -> Decision:
+    """Save the followed row; one that became active while suspended has its instance started (KC-37, KC-90). What is
+    left to do about its schedule is asked for (KC-40, KC-45).
+    """
     saved = with_row(account, followed)
     if row.suspended_at and not followed.suspended_at:
         saved = start_again(saved)
-    return Decision(saved, reason=reason, counts={"applied": 1})
+    out_of_step = is_out_of_step(row, followed, says.schedule)
+    steps = keep_steps(saved, followed, catalogue) if out_of_step else ()
+    return Decision(saved, steps, counts={"applied": 1})
 
 
 def taken_over(account: Account, subscription: StripeSubscription, cause: str) -> Subscription | None:
@@ -110,14 +117,15 @@ def _take_over(
     if row is None:
         return Decision.nothing(account, "unknown_user")
     followed = replace(row, **follow(row, subscription, at, catalogue), last_stripe_event_at=at)
-    decision = apply(account, before or row, followed, f"subscription {subscription.id} created")
-    return _noting_price(decision, subscription, catalogue)
+    decision = apply(account, before or row, followed, subscription, catalogue)
+    noted = _noting_price(decision, subscription, catalogue)
+    return replace(noted, reason=f"subscription {subscription.id} created")
 
 
 def _event_of_bound(account: Account, row: Subscription, event: SubscriptionEvent, catalogue: Catalogue) -> Decision:
     followed = follow(row, event.subscription, event.created, catalogue)
     if not differs(row, followed):
-        return _agreed(account, row, event.created)
+        return _agreed(account, row, event, catalogue)
     last = row.last_stripe_event_at
     if last and event.created < last:
         uncertain = row.last_read_at == last and event.created > last - CLOCK_SKEW
@@ -125,15 +133,20 @@ def _event_of_bound(account: Account, row: Subscription, event: SubscriptionEven
     if event.created == last or _cannot_follow(row, followed["status"]):
         return reading(account, "read_again")
     changed = replace(row, **followed, last_stripe_event_at=event.created, version=row.version + 1)
-    decision = apply(account, row, changed, event.type)
-    return _noting_price(decision, event.subscription, catalogue)
+    decision = apply(account, row, changed, event.subscription, catalogue)
+    return replace(_noting_price(decision, event.subscription, catalogue), reason=event.type)
 
 
-def _agreed(account: Account, row: Subscription, at: datetime) -> Decision:
-    """Nothing differs: at most the instant of the last event moves on."""
-    if row.last_stripe_event_at and at <= row.last_stripe_event_at:
+def _agreed(account: Account, row: Subscription, event: SubscriptionEvent, catalogue: Catalogue) -> Decision:
+    """Nothing differs: at most the instant of the last event moves on, and its schedule is new to us (KC-41)."""
+    if row.last_stripe_event_at and event.created < row.last_stripe_event_at:
         return Decision.nothing(account, "agreed")
-    return Decision(with_row(account, replace(row, last_stripe_event_at=at)), reason="agreed", counts={"agreed": 1})
+    out_of_step = is_out_of_step(row, row, event.subscription.schedule)
+    steps = keep_steps(account, row, catalogue) if out_of_step else ()
+    if event.created == row.last_stripe_event_at:
+        return Decision(account, steps, counts={"agreed": 1})
+    newer = replace(row, last_stripe_event_at=event.created)
+    return Decision(with_row(account, newer), steps, reason="agreed", counts={"agreed": 1})
 
 
 def _cannot_follow(row: Subscription, status: Status) -> bool:

@@ -1,5 +1,7 @@
 """The recorded lives, or generated ones of the same shapes, in any order and with duplicates (MS-3)."""
 
+from collections.abc import Callable
+from datetime import datetime
 from random import Random
 from typing import Any
 
@@ -9,16 +11,73 @@ from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue, EarlybirdTerms, KiloclawTerms, Prices
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.following import STATUS_OF
+from bursar.billing.kiloclaw.operations.schedule import apply_kept, keep_schedule
 from bursar.billing.kiloclaw.reads import SubscriptionsRead, read_targets, subscriptions_read
 from bursar.billing.kiloclaw.rows import Hosting, hosting_of
+from bursar.billing.kiloclaw.schedule_events import schedule_event
+from bursar.billing.kiloclaw.scheduling import KeepAsked
 from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_event
+from bursar.billing.operations import Ended, Failure, Journal, OperationFacts, Plan, advance
+from bursar.billing.steps import StepKind
+from bursar.billing.stripe_calls import Call, Method
 from bursar.billing.stripe_objects import InvoiceEvent, StripeSubscription, SubscriptionEvent
+from bursar.billing.stripe_schedules import ScheduleEvent, StripeSchedule
 from bursar.service.demo.generator import generated_lives
 from bursar.service.demo.lives import Life, recorded_lives
-from tests.billing.kiloclaw.making import CATALOGUE, NOW
+from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW
 
 LIVES = recorded_lives() or generated_lives()
-KINDS = ("customer.subscription.", "invoice.paid", "invoice.payment_failed")
+KINDS = ("customer.subscription.", "subscription_schedule.", "invoice.paid", "invoice.payment_failed")
+SCHEDULE = "subscription_schedule"
+MAX_TURNS = 20
+
+
+class ScheduleAtTheEnd:
+    """Stripe's schedule at the end of a life: what stands there, or what is made there."""
+
+    def __init__(self, life: Life, finals: list[StripeSubscription]) -> None:
+        self._subscriptions = {one.id: one for one in finals}
+        objects = (event["data"]["object"] for event in life.events)
+        self._known = {one["id"]: StripeSchedule.model_validate(one) for one in objects if one["object"] == SCHEDULE}
+        self._commit_price, self._standard_price = life.prices["commit"], life.prices["standard"]
+
+    def carry_out(self, plan: Callable[[], Plan]) -> Ended:
+        journal = Journal()
+        for _ in range(MAX_TURNS):
+            following = advance(plan, journal)
+            if isinstance(following, Ended):
+                return following
+            assert not isinstance(following, Failure)
+            journal = journal.answered(following, self._answer(following).model_dump(mode="json"))
+        raise AssertionError("the plan does not end")
+
+    def commit_ends_at(self, subscription: StripeSubscription) -> datetime | None:
+        """The end of the running commit phase."""
+        if subscription.schedule is None:
+            return subscription.items[0].current_period_end if self._is_commit(subscription) else None
+        phase = self._known[subscription.schedule].remaining[0]
+        return phase.end_date if phase.items[0].price == self._commit_price else None
+
+    def _is_commit(self, subscription: StripeSubscription) -> bool:
+        return subscription.status == "active" and subscription.items[0].price == self._commit_price
+
+    def _answer(self, call: Call) -> StripeSubscription | StripeSchedule:
+        if call.method is Method.RETRIEVE_SUBSCRIPTION:
+            return self._subscriptions[call.target or ""]
+        if call.method is Method.RETRIEVE_SCHEDULE:
+            return self._known[call.target or ""]
+        assert call.method in (Method.CREATE_SCHEDULE, Method.UPDATE_SCHEDULE), f"nothing here answers {call.name}"
+        return self._made(next(one for one in self._subscriptions.values() if self._is_commit(one)), call)
+
+    def _made(self, subscription: StripeSubscription, call: Call) -> StripeSchedule:
+        item = subscription.items[0]
+        bounds = {"start_date": item.current_period_start, "end_date": item.current_period_end}
+        phase = {**bounds, "items": [{"price": item.price, "quantity": 1}]}
+        sold = [{"price": self._standard_price}]
+        after = {"start_date": bounds["end_date"], "end_date": bounds["end_date"] + 30 * DAY, "items": sold}
+        written = {"phases": [phase, after], "metadata": call.params.get("metadata", {})}
+        made = {"id": "sub_sched_made", "status": "active", "phases": [phase], "current_phase": bounds}
+        return StripeSchedule.model_validate({**made, **(written if call.target else {})})
 
 
 class Outside:
@@ -30,6 +89,11 @@ class Outside:
             prices=Prices(standard=(life.prices["standard"],), commit=(life.prices["commit"],)),
         )
         self.finals = [self._final(life, raw) for raw in life.final]
+        self._stripe = ScheduleAtTheEnd(life, self.finals)
+
+    def commit_ends_at(self, subscription: StripeSubscription) -> datetime | None:
+        """When Stripe ends the commitment."""
+        return self._stripe.commit_ends_at(subscription)
 
     def play(self, account: Account, events: list[dict[str, Any]]) -> Account:
         """Deliver the events in that order; reads are answered at once, second deliveries dropped by the inbox."""
@@ -41,15 +105,30 @@ class Outside:
         return account
 
     def _follow_steps(self, decision: Decision) -> Account:
-        if not decision.steps:
-            return decision.account
-        version = read_targets(decision.account).row_version
-        read = SubscriptionsRead(tuple(self.finals), version, NOW)
-        return subscriptions_read(decision.account, read, self.catalogue, "step:1").account
+        for _ in range(MAX_TURNS):
+            if not decision.steps:
+                return decision.account
+            decision = self._follow_step(decision)
+        raise AssertionError("the steps do not end")
+
+    def _follow_step(self, decision: Decision) -> Decision:
+        """Carry out the first step; the others stay to be done after it."""
+        step, *others = decision.steps
+        if step.kind is StepKind.KEEP_SCHEDULE:
+            asked = KeepAsked.model_validate(step.payload["asked"])
+            ended = self._stripe.carry_out(lambda: keep_schedule(asked))
+            done = apply_kept(decision.account, asked, ended, OperationFacts(self.catalogue, NOW, "step:2"))
+        else:
+            version = read_targets(decision.account).row_version
+            read = SubscriptionsRead(tuple(self.finals), version, NOW)
+            done = subscriptions_read(decision.account, read, self.catalogue, "step:1")
+        return Decision(done.account, (*others, *done.steps))
 
     def _decide(self, account: Account, event: dict[str, Any]) -> Decision:
         if event["type"].startswith("invoice."):
             return invoice_event(account, InvoiceEvent.model_validate(event))
+        if event["type"].startswith("subscription_schedule."):
+            return schedule_event(account, ScheduleEvent.model_validate(event), self.catalogue)
         return subscription_event(account, SubscriptionEvent.model_validate(event), self.catalogue)
 
     @staticmethod
@@ -59,7 +138,7 @@ class Outside:
             for event in reversed(life.events)
             if event["type"].startswith("customer.subscription.") and event["data"]["object"]["id"] == raw["id"]
         )
-        overlay = {name: raw[name] for name in ("status", "cancel_at_period_end", "ended_at")}
+        overlay = {name: raw[name] for name in ("status", "cancel_at_period_end", "ended_at", "schedule")}
         return StripeSubscription.model_validate({**last, **overlay, "items": {"data": raw["items"]}})
 
 
@@ -74,6 +153,7 @@ def expected(outside: Outside) -> tuple[Any, ...] | None:
         last.id,
         STATUS_OF[last.status],
         outside.catalogue.prices.plan_of(last.items[0].price),
+        outside.commit_ends_at(last),
         min(end, last.ended_at) if last.ended_at else end,
         last.cancel_at_period_end,
     )
@@ -83,7 +163,14 @@ def facts(account: Account) -> tuple[Any, ...] | None:
     row = hosting_of(account).subscription
     if row is None:
         return None
-    return (row.stripe_subscription_id, row.status, row.plan, row.current_period_end, row.cancel_at_period_end)
+    return (
+        row.stripe_subscription_id,
+        row.status,
+        row.plan,
+        row.commit_ends_at,
+        row.current_period_end,
+        row.cancel_at_period_end,
+    )
 
 
 def our_events(life: Life) -> list[dict[str, Any]]:

@@ -1,0 +1,135 @@
+"""The phases of a KiloClaw schedule (KC-40…KC-47): which there shall be, and what those there are mean for the row."""
+
+from datetime import datetime
+from itertools import takewhile
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from bursar.billing.calendar import add_months
+from bursar.billing.catalogue import PaidPlan, Prices
+from bursar.billing.kiloclaw.rows import ScheduledBy
+from bursar.billing.kiloclaw.sent_phases import lasting, sent_back
+from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe_schedules import SchedulePhase, StripeSchedule
+
+COMMIT_MONTHS = 6
+Whose = Literal["ours", "half_made", "foreign"]
+Json = dict[str, Any]
+_COMMIT_DURATION = {"interval": "month", "interval_count": COMMIT_MONTHS}
+_STANDARD_DURATION = {"interval": "month", "interval_count": 1}
+
+
+class ScheduleTerms(BaseModel):
+    """What a schedule is made from besides its subscription. `commit_ends_at` is how far the row's commitment goes:
+    beyond the running phase where further months are paid already (KC-47).
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    user_id: str
+    prices: Prices
+    commit_ends_at: datetime | None = None
+
+
+class KeptSchedule(BaseModel):
+    """What the row records of the schedule. `plan` is that of the phase that runs; None where its price is unknown."""
+
+    model_config = ConfigDict(frozen=True)
+
+    schedule_id: str | None = None
+    plan: PaidPlan | None = None
+    commit_ends_at: datetime | None = None
+    scheduled_plan: PaidPlan | None = None
+    scheduled_by: ScheduledBy | None = None
+
+
+def commit_course(running: SchedulePhase, terms: ScheduleTerms) -> list[Json]:
+    """From a commit phase on: it, or with delayed billing the prelaunch and then it; months already paid; standard."""
+    paid_until = terms.commit_ends_at
+    head, ends_at = [_running_commit(running)], running.end_date
+    if running.is_trial and not (paid_until and paid_until <= running.end_date):
+        head = [sent_back(running), _commit(running, terms, {"duration": _COMMIT_DURATION})]
+        ends_at = add_months(running.end_date, COMMIT_MONTHS)
+    if paid_until and paid_until > ends_at:
+        head.append(_commit(running, terms, {"trial": True, "end_date": int(paid_until.timestamp())}))
+    return [*head, _standard(running, terms)]
+
+
+def switch_to_commit(running: SchedulePhase, period_end: datetime, terms: ScheduleTerms) -> list[Json]:
+    """Standard until the period's end, commit for six months, then standard again (KC-42)."""
+    current = sent_back(running) | {"end_date": int(period_end.timestamp())}
+    return [current, _commit(running, terms, {"duration": _COMMIT_DURATION}), _standard(running, terms)]
+
+
+def schedule_metadata(terms: ScheduleTerms, origin: ScheduledBy, target: PaidPlan) -> dict[str, str]:
+    """By which we know our own schedules; written together with the phases."""
+    return {"type": "kiloclaw", "userId": terms.user_id, "origin": origin, "plan": target}
+
+
+def whose(schedule: StripeSchedule, subscription: StripeSubscription) -> Whose:
+    """Ours; made from the subscription and not yet written; or another's (KC-41)."""
+    if schedule.metadata.get("type") == "kiloclaw" and schedule.metadata.get("origin") in ("auto", "user"):
+        return "ours"
+    mirrors = (
+        len(schedule.phases) == 1 and schedule.remaining == schedule.phases and _sells_the_same(schedule, subscription)
+    )
+    return "half_made" if mirrors and not schedule.metadata else "foreign"
+
+
+def in_last_phase(schedule: StripeSchedule) -> bool:
+    """Whether nothing is to come any more: then it is released (KC-45)."""
+    return len(schedule.remaining) <= 1
+
+
+def shown(schedule: StripeSchedule, prices: Prices) -> KeptSchedule:
+    """What a schedule says: the commit's end is that of its resolved phase, months already paid included (KC-40)."""
+    plans = [(plan_of(phase, prices), phase) for phase in schedule.remaining]
+    plan = plans[0][0] if plans else None
+    following = next((other for other, _ in plans if other not in (None, plan)), None)
+    commit = [phase for _, phase in takewhile(lambda one: one[0] == "commit", plans)]
+    return KeptSchedule(
+        schedule_id=schedule.id,
+        plan=plan,
+        commit_ends_at=commit[-1].end_date if commit else None,
+        scheduled_plan=following,
+        scheduled_by=_by(schedule, following) if following else None,
+    )
+
+
+def plan_of(phase: SchedulePhase, prices: Prices) -> PaidPlan | None:
+    """What a phase sells."""
+    return next((plan for plan in (prices.plan_of(item.price) for item in phase.items) if plan), None)
+
+
+def _by(schedule: StripeSchedule, following: PaidPlan) -> ScheduledBy:
+    """A user's switch is that into the plan which was asked for; what comes after it comes by itself (KC-45)."""
+    asked_for = schedule.metadata.get("origin") == "user" and schedule.metadata.get("plan") == following
+    return "user" if asked_for else "auto"
+
+
+def _running_commit(running: SchedulePhase) -> Json:
+    """Sent back whole; six calendar months from its start where that is what it is."""
+    whole = sent_back(running)
+    if running.end_date != add_months(running.start_date, COMMIT_MONTHS) or running.is_trial:
+        return whole
+    return {name: value for name, value in whole.items() if name != "end_date"} | {"duration": _COMMIT_DURATION}
+
+
+def _commit(running: SchedulePhase, terms: ScheduleTerms, how_long: Json) -> Json:
+    """No promotion reaches it: an empty string keeps even the customer's own out (KC-40)."""
+    return _phase(running, terms.prices.sold("commit"), how_long | {"discounts": ""})
+
+
+def _standard(running: SchedulePhase, terms: ScheduleTerms) -> Json:
+    return _phase(running, terms.prices.sold("standard"), {"duration": _STANDARD_DURATION})
+
+
+def _phase(running: SchedulePhase, price: str, rest: Json) -> Json:
+    sold = [{"price": price, "quantity": 1}]
+    return {**lasting(running), "items": sold, "proration_behavior": "none", **rest}
+
+
+def _sells_the_same(schedule: StripeSchedule, subscription: StripeSubscription) -> bool:
+    sold = sorted((item.price, item.quantity) for item in schedule.phases[0].items)
+    return sold == sorted((item.price, item.quantity) for item in subscription.items)
