@@ -8,7 +8,9 @@ from bursar.db.connections import Connection
 
 @dataclass(frozen=True, slots=True)
 class FollowedStep:
-    """A step and the message or tick that caused it. Of a mail, `state` and `at` are the mail log's (business time)."""
+    """A step and the message or tick that caused it. Of a mail, `state` and `at` are the mail log's (business time).
+    Nothing else of payload and journal is read: they may hold addresses of pages (MS-14).
+    """
 
     id: int
     kind: str
@@ -17,6 +19,7 @@ class FollowedStep:
     cause: str
     error: str | None
     at: datetime
+    operation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ async def newest_steps(connection: Connection, account_key: str, limit: int) -> 
     rows = await connection.fetch(
         """
         SELECT steps.id, kind, mail.email_type AS mail, coalesce(mail.state, steps.state) AS state, cause, error,
-            coalesce(mail.decided_at, steps.created_at) AS at
+            coalesce(mail.decided_at, steps.created_at) AS at, payload->>'operation' AS operation
         FROM steps LEFT JOIN kiloclaw_email_log AS mail
             ON kind = 'send_mail' AND mail.account_key = steps.account_key
                 AND mail.email_type = payload->>'email_type' AND mail.cycle = payload->>'cycle'

@@ -19,6 +19,8 @@ _CAUSES: Mapping[str, str] = MappingProxyType(
         "command:": "request of the product",
         "instance:": "answer of the instance API",
         "step:mail:": "outcome of a mail",
+        "step:operation:": "end of a change at Stripe",
+        "step:keep-schedule:": "end of a change at Stripe",
         "step:": "answer of Stripe",
         "evt_": "Stripe event ",
     }
@@ -31,6 +33,13 @@ _MAIL_STATES: Mapping[str, str] = MappingProxyType(
         "rejected": "rejected by the provider",
         "unknown": "handed over, outcome unknown",
         "dropped": "not sent, since it was no longer true",
+    }
+)
+_OPERATION_STATES: Mapping[str, str] = MappingProxyType(
+    {
+        "due": "under way",
+        "done": "ended",
+        "failed": "an operator's",
     }
 )
 _DESIRED: Mapping[str, str] = MappingProxyType(
@@ -125,6 +134,8 @@ def _step(step: FollowedStep) -> str:
     error = f": {step.error}" if step.error else ""
     if step.kind == "send_mail":
         return f"mail {step.mail} {_MAIL_STATES.get(step.state, step.state)}{error}"
+    if step.operation:
+        return f"{step.operation.replace('_', ' ')} at Stripe: {_OPERATION_STATES.get(step.state, step.state)}{error}"
     return f"Stripe was asked for the subscriptions: {step.state}{error}"
 
 

@@ -4,8 +4,10 @@ import asyncio
 
 from bursar.service.broker.asyncapi import asyncapi_document
 from bursar.service.broker.publisher import open_publisher
+from bursar.service.gateways.stripe import Priority
 from bursar.service.processes.foundation import foundation
 from bursar.service.processes.lifetime import Part, run_parts
+from bursar.service.processes.outside import opened_stripe
 from bursar.service.processes.publishing import PublisherKeeper
 from bursar.service.processes.readiness import ProcessReadiness
 from bursar.service.processes.serving import HttpServer
@@ -21,6 +23,7 @@ async def run_web(settings: Settings, stop: asyncio.Event) -> None:
     async with (
         foundation(settings, "web", connections=CONNECTIONS) as base,
         open_publisher(settings.amqp_url, settings.bursar_partitions) as publisher,
+        opened_stripe(settings, base.metrics) as stripe,
     ):
         keeper = PublisherKeeper(publisher)
         app = make_app(
@@ -31,6 +34,7 @@ async def run_web(settings: Settings, stop: asyncio.Event) -> None:
                 metrics=base.metrics,
                 catalogue=base.catalogue,
                 readiness=ProcessReadiness(base.pool, [], [keeper.check]),
+                stripe=stripe.at(Priority.PAYMENT),
                 asyncapi=asyncapi_document(),
             )
         )

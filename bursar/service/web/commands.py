@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 
+from bursar.billing.operations import IN_PROGRESS
 from bursar.db.decide import Also
 from bursar.db.items import Dedupe, Item, OutcomeState
 from bursar.service.deciding.decider import CONTENTION, AccountBusy, Decider
@@ -17,6 +18,7 @@ _TAKEN = MappingProxyType(
     {
         "users_stripe_customer_id_key": ("stripe_customer_taken", "This Stripe customer belongs to another user."),
         "kiloclaw_earlybird_purchases_payment_id_key": ("payment_taken", "This payment belongs to another user."),
+        "steps_one_operation": IN_PROGRESS,
     }
 )
 
@@ -31,7 +33,7 @@ async def decided(decider: Decider, item: Item) -> Mapping[str, Any]:
     if outcome.state is OutcomeState.DUPLICATE:
         [outcome] = await decider.decide([replace(item, dedupe=Dedupe.STATE)])
     if outcome.error:
-        raise _translated(outcome.error)
+        raise translated(outcome.error)
     return (outcome.decision.result if outcome.decision else None) or {}
 
 
@@ -42,13 +44,14 @@ async def decided_together(decider: Decider, item: Item, locked: Item, also: Als
     except CONTENTION:
         raise AccountBusy("the account is busy") from None
     except asyncpg.UniqueViolationError as error:
-        raise _translated(error) from None
+        raise translated(error) from None
     if outcome.error:
         raise outcome.error
     return (outcome.decision.result if outcome.decision else None) or {}
 
 
-def _translated(error: Exception) -> Exception:
+def translated(error: Exception) -> Exception:
+    """What the caller is told of an error: a constraint that was broken has a code of its own."""
     if isinstance(error, asyncpg.UniqueViolationError) and error.constraint_name in _TAKEN:
         return refused(*_TAKEN[error.constraint_name])
     return error

@@ -9,14 +9,18 @@ from typing import Annotated, Any, Protocol
 from fastapi import Depends, Request
 
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.operations import Operation
 from bursar.db.connections import Connection, Pool
 from bursar.handlers.messages import ReceivedMessage
+from bursar.handlers.operations import OPERATIONS
 from bursar.service.deciding.decider import ACQUIRE_TIMEOUT_SECONDS, UNAVAILABLE, DatabaseUnavailable, Decider
 from bursar.service.observability.metrics import Metrics
 from bursar.service.settings import Settings
+from bursar.service.steps.operations import StripeCalls
 from bursar.service.web.health import Readiness
 
 PUBLISH_TIMEOUT_SECONDS = 5.0
+OPERATION_BUDGET_SECONDS = 20.0  # of one request; then workers go on
 
 
 class Publisher(Protocol):
@@ -41,8 +45,11 @@ class WebDependencies:
     metrics: Metrics
     catalogue: Catalogue
     readiness: Readiness
+    stripe: StripeCalls
     asyncapi: Mapping[str, Any] = field(default_factory=dict)
     publish_timeout_seconds: float = PUBLISH_TIMEOUT_SECONDS
+    operations: Mapping[str, Operation[Any]] = field(default_factory=lambda: OPERATIONS)
+    operation_budget_seconds: float = OPERATION_BUDGET_SECONDS
 
 
 def web_of(request: Request) -> WebDependencies:

@@ -1,5 +1,6 @@
 """Errors as RFC 9457 problem documents: one stable code for each, listed per route in the OpenAPI document."""
 
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -21,11 +22,22 @@ RETRY_AFTER_SECONDS = 5
 # Every code of the API: its status and title.
 CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
     {
+        "already_canceling": (400, "Set to cancel already"),
         "already_purchased": (400, "Bought already"),
         "already_subscribed": (400, "Subscribed already"),
         "bad_request": (400, "The request cannot be read"),
+        "billing_portal_unavailable": (400, "There is no billing portal for this user"),
+        "cancellation_pending": (400, "Set to cancel"),
         "invalid_signature": (400, "The signature does not fit"),
+        "no_pending_switch": (400, "No switch is pending"),
+        "no_subscription": (400, "There is no subscription"),
+        "not_active": (400, "The subscription is not active"),
+        "not_canceling": (400, "Not set to cancel"),
+        "not_commit": (400, "Not on the commit plan"),
+        "same_plan": (400, "On this plan already"),
         "unauthorized": (401, "The bearer is missing or wrong"),
+        "payment_failed": (402, "The payment failed"),
+        "payment_requires_action": (402, "The payment needs the customer"),
         "insufficient_credits": (402, "The balance is too low"),
         "no_access": (403, "No cover for an instance"),
         "trial_not_eligible": (403, "Not eligible for a trial"),
@@ -35,18 +47,26 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "method_not_allowed": (405, "Not with this method"),
         "busy": (409, "The account is busy"),
         "conflict": (409, "The same request is in flight"),
+        "foreign_schedule": (409, "A schedule that is not ours"),
         "instance_destroyed": (409, "The instance was destroyed"),
         "instance_exists": (409, "There is an instance already"),
         "instance_of_another": (409, "The instance belongs to another account"),
         "not_parked": (409, "The message was replayed or discarded"),
+        "operation_in_progress": (409, "Another change is under way"),
         "payment_taken": (409, "The payment belongs to another user"),
         "stripe_customer_taken": (409, "The Stripe customer belongs to another user"),
+        "user_not_deletable": (409, "The user cannot be deleted now"),
+        "user_deleted": (410, "The user was deleted"),
         "body_too_large": (413, "The body is too large"),
         "idempotency_key_reused": (422, "The key was used with another body"),
         "invalid_request": (422, "The request is not valid"),
         "internal_error": (500, "Something went wrong on our side"),
+        "operation_failed": (500, "It could not be finished"),
+        "stripe_refused": (502, "Stripe refused a call"),
         "broker_unavailable": (503, "The broker does not answer"),
         "database_unavailable": (503, "The database does not answer"),
+        "operation_abandoned": (503, "It took too long and was taken back"),
+        "stripe_unavailable": (503, "Stripe does not answer"),
         "unavailable": (503, "Not available now"),
     }
 )
@@ -57,6 +77,10 @@ _CODE_OF_STATUS = MappingProxyType(
 
 class BrokerUnavailable(Retryable):
     """The broker did not confirm in time; the sender sends again."""
+
+
+class StripeUnavailable(Retryable):
+    """What a command began at Stripe did not end in time; workers go on."""
 
 
 def problem(
@@ -112,12 +136,16 @@ async def _on_refusal(_: Request, error: Exception) -> JSONResponse:
 
 async def _on_retryable(_: Request, error: Exception) -> JSONResponse:
     """Nothing was done, or it is safe to do again: the caller may try once more."""
-    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    wished = error.retry_after_seconds if isinstance(error, StripeUnavailable) else None
+    headers = {"Retry-After": str(max(RETRY_AFTER_SECONDS, math.ceil(wished or 0)))}
     match error:
         case AccountBusy():
             return problem("busy", "Another change of this account is under way; try again.", headers=headers)
         case DatabaseUnavailable():
             code, detail = "database_unavailable", "The database cannot be reached; try again."
+        case StripeUnavailable():
+            code = "stripe_unavailable"
+            detail = "What was asked for is not finished; ask again under the same Idempotency-Key."
         case BrokerUnavailable():
             code, detail = "broker_unavailable", "The message was not confirmed; send it again."
         case _:

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 from collections.abc import Callable, Coroutine
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import orjson
@@ -31,6 +32,15 @@ Handle = Callable[[Request], Coroutine[Any, Any, Response]]
 # Every route behind a bearer may answer with these.
 COMMON_CODES = ("unauthorized", "invalid_request", "body_too_large", "database_unavailable")
 KEYED_CODES = ("conflict", "idempotency_key_reused")
+# What a command that changes something at Stripe may answer besides.
+OPERATION_CODES = (
+    "operation_abandoned",
+    "operation_failed",
+    "operation_in_progress",
+    "stripe_refused",
+    "stripe_unavailable",
+)
+MAY_DIFFER = frozenset({"operation_in_progress"})  # the same request may be granted later: not kept
 
 KEY_PARAMETER = {
     "name": KEY_HEADER,
@@ -102,6 +112,9 @@ async def _answered_once(request: Request, handle: Handle) -> Response:
         response = await handle(request)
     except Refused as refusal:
         response = problem_of_refusal(refusal)
+        if refusal.code in MAY_DIFFER or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            await _settle(web, claim, None)
+            return response
     except Exception:
         await _settle(web, claim, None)
         raise

@@ -14,10 +14,14 @@ import stripe
 from fastapi import FastAPI
 
 from bursar.billing.errors import Retryable
+from bursar.billing.operations import Operation
+from bursar.billing.stripe_calls import Call
 from bursar.handlers.messages import ReceivedMessage
+from bursar.handlers.operations import OPERATIONS
 from bursar.service.deciding.decider import Decider
 from bursar.service.observability.metrics import Metrics
 from bursar.service.settings import Settings
+from bursar.service.steps.operations import StripeCalls
 from bursar.service.web.app import make_app
 from bursar.service.web.dependencies import Publisher, WebDependencies
 from bursar.service.web.health import Check
@@ -50,6 +54,13 @@ class FakePublisher:
             raise Retryable("the broker is not connected")
         if self.silent:
             await asyncio.Event().wait()
+
+
+class NoStripe:
+    """A gateway for tests in which nothing is asked of Stripe."""
+
+    async def call(self, call: Call, idempotency_key: str) -> Mapping[str, Any]:
+        raise AssertionError(f"{call.name} was not expected, under {idempotency_key}")
 
 
 @dataclass
@@ -108,7 +119,14 @@ def settings(**changes: Any) -> Settings:
 
 
 @asynccontextmanager
-async def served(decider: Decider, publisher: Publisher | None = None, **changes: Any) -> AsyncIterator[Served]:
+async def served(
+    decider: Decider,
+    publisher: Publisher | None = None,
+    stripe_calls: StripeCalls | None = None,
+    operations: Mapping[str, Operation[Any]] = OPERATIONS,
+    operation_budget_seconds: float = 20.0,
+    **changes: Any,
+) -> AsyncIterator[Served]:
     """The app behind an in-process client; settings may be changed."""
     remembering, metrics, checks = FakePublisher(), Metrics(), [Check("database", ok=True)]
 
@@ -123,6 +141,9 @@ async def served(decider: Decider, publisher: Publisher | None = None, **changes
             metrics=metrics,
             catalogue=CATALOGUE,
             readiness=readiness,
+            stripe=stripe_calls or NoStripe(),
+            operations=operations,
+            operation_budget_seconds=operation_budget_seconds,
             asyncapi={
                 "info": {"title": "Bursar <messages>", "version": "1"},
                 "channels": {"bursar.ticks": {"address": "x"}},
