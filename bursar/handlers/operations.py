@@ -12,6 +12,9 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Permanent
 from bursar.billing.kiloclaw.enforcement import then
+from bursar.billing.kiloclaw.operations.cancel import CANCEL
+from bursar.billing.kiloclaw.operations.checkout import CHECKOUT
+from bursar.billing.kiloclaw.operations.reactivate import REACTIVATE
 from bursar.billing.kiloclaw.operations.schedule import KEEPING
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Ended, Failure, Operation, OperationFacts
@@ -21,7 +24,8 @@ from bursar.db.steps import ClaimedStep
 from bursar.handlers.steps import PARTS
 
 # Every operation that a step may name in its payload.
-OPERATIONS: Mapping[str, Operation[Any]] = MappingProxyType({one.name: one for one in (KEEPING,)})
+_ALL: tuple[Operation[Any], ...] = (CHECKOUT, CANCEL, REACTIVATE, KEEPING)
+OPERATIONS: Mapping[str, Operation[Any]] = MappingProxyType({one.name: one for one in _ALL})
 
 FAILED = Failure("operation_failed", "This could not be finished; operators were told.", 500)
 

@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from bursar.service.web import kiloclaw, ops, parked, sweeps, ticks, users, webhooks
+from bursar.service.web import kiloclaw, kiloclaw_subscription, ops, parked, sweeps, ticks, users, webhooks
 from bursar.service.web.dependencies import WebDependencies
 from bursar.service.web.documents import documents_router
 from bursar.service.web.health import health_router
@@ -25,6 +25,7 @@ def make_app(dependencies: WebDependencies) -> FastAPI:
         webhooks.router,
         users.router,
         kiloclaw.router,
+        kiloclaw_subscription.router,
         ticks.router,
         ops.router,
         sweeps.router,
