@@ -68,6 +68,7 @@ def already_so(v1: stripe.V1Services) -> Mapping[Method, AlreadySo]:
             Method.RELEASE_SCHEDULE: AlreadySo(
                 "subscription_schedules.retrieve", schedules.retrieve_async, ENDED_SCHEDULE
             ),
+            Method.DELETE_INVOICE: AlreadySo("invoices.retrieve", v1.invoices.retrieve_async, frozenset({"void"})),
             Method.VOID_INVOICE: AlreadySo("invoices.retrieve", v1.invoices.retrieve_async, frozenset({"void"})),
             Method.EXPIRE_CHECKOUT_SESSION: AlreadySo(
                 "checkout.sessions.retrieve", sessions.retrieve_async, frozenset({"expired", "complete"})

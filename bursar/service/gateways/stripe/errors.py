@@ -22,7 +22,7 @@ def translate(error: stripe.StripeError, *, has_key: bool = False) -> BursarErro
     An answer that Stripe itself did not write, such as a proxy's 502, says nothing about the key.
     """
     summary = _summary(error)
-    if _may_be_repeated(error):
+    if _may_be_repeated(error, has_key=has_key):
         return Retryable(summary, retry_after_seconds=retry_after_seconds(_header(error, "Retry-After")))
     if error.error is None:
         return Permanent(summary)
@@ -43,13 +43,16 @@ def _refusal(error: stripe.StripeError, summary: str) -> BursarError:
     return CallRefused(code or _type(error) or "unknown", summary)
 
 
-def _may_be_repeated(error: stripe.StripeError) -> bool:
+def _may_be_repeated(error: stripe.StripeError, *, has_key: bool) -> bool:
     """No answer, a busy Stripe, or one that says so itself: the same call with the same key."""
     if isinstance(error, stripe.RateLimitError | stripe.APIConnectionError):
         return True
     if _status(error) in _BUSY or _code(error) in _BUSY_CODES or _header(error, "Stripe-Should-Retry") == "true":
         return True
-    return error.error is None and _status(error) >= HTTPStatus.INTERNAL_SERVER_ERROR
+    if error.error is not None:
+        return False
+    was_done = has_key and _status(error) < HTTPStatus.MULTIPLE_CHOICES  # but what was done cannot be read
+    return was_done or _status(error) >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
 def _status(error: stripe.StripeError) -> int:

@@ -75,6 +75,8 @@ class StripeRequests:
         except stripe.StripeError as error:
             failure = translate(error, has_key=bool(options))
             self._pause(error, failure)
+        except AttributeError:  # the SDK's own, over JSON that is not Stripe's, such as a proxy's {"error": "text"}
+            failure = Retryable("the answer was not Stripe's")
         except TimeoutError:
             failure = Retryable("Stripe did not answer in time")
         raise failure

@@ -2,7 +2,6 @@ import json
 import logging
 import traceback
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -11,37 +10,7 @@ from bursar.billing.errors import BursarError, Permanent, Retryable, UnreadableM
 from bursar.billing.stripe_objects import StripeSubscription
 from bursar.service.gateways.stripe import MAX_PAGES, StripeGateway
 from tests.service.gateways.fake_http import FakeHttp, Reply
-
-KEY = "sk_test_madeup1234567890"
-
-
-def subscription(number: int = 1) -> dict[str, Any]:
-    item = {"object": "subscription_item", "id": f"si_{number}", "price": {"id": "price_1", "object": "price"}}
-    bounds = {"current_period_start": 1782864000, "current_period_end": 1785542400}
-    return {
-        "id": f"sub_{number}",
-        "object": "subscription",
-        "status": "active",
-        "customer": "cus_1",
-        "metadata": {"type": "kiloclaw", "userId": "user-1"},
-        "items": {"object": "list", "has_more": False, "url": "/v1/subscription_items", "data": [item | bounds]},
-    }
-
-
-def page(*numbers: int, has_more: bool = False) -> Reply:
-    data = [subscription(number) for number in numbers]
-    return Reply(
-        body=json.dumps({"object": "list", "url": "/v1/subscriptions", "data": data, "has_more": has_more}).encode()
-    )
-
-
-def refusal(status: int, *, headers: dict[str, str] | None = None, **error: str) -> Reply:
-    body = json.dumps({"error": {"type": "invalid_request_error", **error}}).encode()
-    return Reply(status, body, {"Request-Id": "req_1", **(headers or {})})
-
-
-def missing(param: str, message: str = "No such customer: 'cus_1'", status: int = 400) -> Reply:
-    return refusal(status, code="resource_missing", param=param, message=message)
+from tests.service.gateways.stripe.answers import KEY, missing, page, refusal, subscription
 
 
 async def listed(server: FakeHttp, timeout_seconds: float = 5) -> list[str]:
