@@ -13,6 +13,7 @@ class StepKind(StrEnum):
     READ_SUBSCRIPTIONS = "read_subscriptions"
     OPERATION = "operation"  # what a command changes at Stripe, all or nothing
     KEEP_SCHEDULE = "keep_schedule"  # likewise, of our own accord
+    END_SUBSCRIPTION = "end_subscription"  # at Stripe, of a user who was deleted (KC-120)
 
 
 class StepState(StrEnum):

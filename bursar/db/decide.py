@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from bursar.billing.errors import AskAgain
 from bursar.billing.steps import StepState
-from bursar.db import accounts, change_log, destruction_days, inbox, parked, steps
+from bursar.db import accounts, change_log, destruction_days, erased, inbox, parked, steps
 from bursar.db.connections import Connection, rolled_back
 from bursar.db.fold import Failure, Folded, fold
 from bursar.db.items import Dedupe, Item, Outcome, OutcomeState, Situation, StepAnswer
@@ -50,11 +50,22 @@ async def decide_batch(
     async with connection.transaction():
         missing = set(keys) - await accounts.lock_accounts(connection, keys)
         if not missing:
-            return await _decide_locked(connection, items, situation, limits, also)
-    await accounts.make_accounts(connection, missing, limits.partitions)
+            noting = await _noting_erased(connection, items, missing, situation)
+            return await _decide_locked(connection, items, noting, limits, also)
+    made = missing - await erased.among(connection, missing)  # a deleted user's account is not made again
+    await accounts.make_accounts(connection, made, limits.partitions)
     async with connection.transaction():
-        await accounts.lock_accounts(connection, keys)
-        return await _decide_locked(connection, items, situation, limits, also)
+        missing = set(keys) - await accounts.lock_accounts(connection, keys)
+        noting = await _noting_erased(connection, items, missing, situation)
+        return await _decide_locked(connection, items, noting, limits, also)
+
+
+async def _noting_erased(
+    connection: Connection, items: Sequence[Item], missing: set[str], situation: Situation
+) -> Situation:
+    """The situation with those names that are of deleted users: of accounts that are gone, or borne by messages."""
+    names = missing.union(*(item.names for item in items))
+    return replace(situation, erased=await erased.among(connection, names)) if names else situation
 
 
 async def _decide_locked(

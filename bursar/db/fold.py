@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from bursar.billing.account import Account
 from bursar.billing.decision import Decision
+from bursar.billing.errors import Refused
 from bursar.db.change_log import ChangeEntry, changes_between
 from bursar.db.items import Item, Situation
 from bursar.db.steps import Wanted
@@ -62,7 +63,7 @@ def fold(
 def _decide_one(folded: Folded, item: Item, situation: Situation) -> None:
     before = folded.accounts[item.key]
     try:
-        decision = item.decide(before, situation)
+        decision = _too_late(item, before) if _is_erased(item, situation) else item.decide(before, situation)
         changes = tuple(
             changes_between(before, decision.account, cause=item.id, actor=item.actor, reason=decision.reason)
         )
@@ -72,3 +73,14 @@ def _decide_one(folded: Folded, item: Item, situation: Situation) -> None:
     folded.accounts[item.key] = decision.account
     folded.decisions.append((item, decision))
     folded.changes.extend(changes)
+
+
+def _is_erased(item: Item, situation: Situation) -> bool:
+    return bool(situation.erased) and not situation.erased.isdisjoint((item.key, *item.names))
+
+
+def _too_late(item: Item, account: Account) -> Decision:
+    """Nothing for a deleted user, whatever comes (KC-121); a command is told so."""
+    if item.actor == "api":
+        raise Refused("user_deleted", "This user was deleted.", status=410)
+    return Decision.nothing(account, "deleted_user")

@@ -15,12 +15,13 @@ from bursar.billing.steps import StepState
 @dataclass(frozen=True, slots=True)
 class Situation:
     """The instants of a batch: `now` is business time, `real_now` the machine's; and whether a destruction is left
-    today.
+    today; and which of the names that its items bear were erased with a deleted user (KC-121).
     """
 
     now: datetime
     real_now: datetime
     slot_left: bool = True
+    erased: frozenset[str] = frozenset()
 
 
 Decide = Callable[[Account, Situation], Decision]
@@ -73,7 +74,8 @@ class Item:
     """One message, command, candidate or outcome for one account, with its decision.
 
     `id` becomes the cause in the change log. A message carries its `copy` (and, from its parked row, its `attempts`),
-    a step's outcome its `answer`, a command that may begin an operation the `lease` for it.
+    a step's outcome its `answer`, a command that may begin an operation the `lease` for it. `names` is what else it is
+    about, as `subscription:{id}`: where one of them was erased, nothing is decided (KC-121).
     """
 
     id: str
@@ -86,6 +88,7 @@ class Item:
     attempts: int = 0
     answer: StepAnswer | None = None
     lease: NewLease | None = None
+    names: frozenset[str] = frozenset()
 
 
 class OutcomeState(StrEnum):

@@ -7,13 +7,18 @@ from typing import Any
 
 from bursar.billing.account import Account, Profile, customer_key, user_key
 from bursar.billing.decision import Decision
+from bursar.billing.errors import AskAgain
+from bursar.billing.kiloclaw.deletion import delete_user
+from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.kiloclaw.stripe_events import reading
-from bursar.db import early_events, steps
+from bursar.billing.operations import Operations
+from bursar.db import deletion, early_events, steps
 from bursar.db.connections import Connection
 from bursar.db.decide import Also
 from bursar.db.items import Decide, Dedupe, Item, Outcome, OutcomeState, Situation
 
 PARTS = frozenset[type[Any]]({Profile})
+DELETION_PARTS = frozenset[type[Any]]({Profile, Hosting, Operations})
 
 
 def profile_item(command_id: str, user_id: str, changes: Mapping[str, Any]) -> Item:
@@ -36,6 +41,31 @@ def adopting(profile: Item, stripe_customer_id: str, real_now: datetime) -> Also
         if await early_events.move(connection, customer_key(stripe_customer_id), profile.key):
             asked = reading(Account(profile.key), "adopted").steps
             await steps.ask(connection, [steps.Wanted(profile.key, step, profile.id) for step in asked], real_now)
+
+    return also
+
+
+def deletion_item(command_id: str, user_id: str) -> Item:
+    """Delete the user where the rules allow it (KC-120); with `erasing` beside it."""
+    return Item(
+        command_id,
+        user_key(user_id),
+        DELETION_PARTS,
+        lambda account, facts: delete_user(account, facts.now),
+        Dedupe.STATE,
+        actor="api",
+    )
+
+
+def erasing(asked: Item, gone: deletion.Deletion) -> Also:
+    """Erase the user together with the decision that allowed it; `AskAgain` where another customer is known by now."""
+
+    async def also(connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        if all(one.item is not asked or one.state is not OutcomeState.APPLIED for one in outcomes):
+            return
+        if not set(await deletion.customers_of(connection, gone.user_id)) <= set(gone.customer_ids):
+            raise AskAgain("the user has a further customer")
+        await deletion.erase(connection, gone)
 
     return also
 

@@ -49,6 +49,8 @@ STEPS: Mapping[StepKind, Bounds] = MappingProxyType(
         # over five hours; a command's operation goes only back after 15 min
         StepKind.OPERATION: Bounds(8, 45, 20, Backoff(timedelta(seconds=2), timedelta(minutes=30))),
         StepKind.KEEP_SCHEDULE: Bounds(8, 45, 20, Backoff(timedelta(seconds=2), timedelta(minutes=30))),
+        # over four days: nobody else ends what a deleted user would go on paying
+        StepKind.END_SUBSCRIPTION: Bounds(4, 45, 40, Backoff(timedelta(seconds=5), timedelta(hours=4))),
     }
 )
 

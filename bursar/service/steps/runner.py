@@ -17,6 +17,7 @@ from bursar.service.deciding.decider import Decider
 from bursar.service.gateways.mail import MailGateway
 from bursar.service.observability.metrics import Metrics
 from bursar.service.steps.bounds import UNRESOLVED_AFTER
+from bursar.service.steps.endings import SubscriptionEnder
 from bursar.service.steps.instance_crew import InstanceApi, InstanceCrew
 from bursar.service.steps.mails import MailSender
 from bursar.service.steps.operations import OperationCarrier, StripeCalls
@@ -56,7 +57,11 @@ class StepRunner:
         self._decider = decider
         self._metrics = metrics
         together = Together(decider)
-        works = MailSender(outside.mail, outside.app_url), SubscriptionsReader(outside.stripe, catalogue)
+        works = (
+            MailSender(outside.mail, outside.app_url),
+            SubscriptionsReader(outside.stripe, catalogue),
+            SubscriptionEnder(outside.stripe),
+        )
         carriers = [
             OperationCarrier(kind, stripe, operations, decider, catalogue)
             for kind, stripe in ((StepKind.OPERATION, outside.payments), (StepKind.KEEP_SCHEDULE, outside.stripe))

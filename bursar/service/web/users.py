@@ -11,6 +11,7 @@ from bursar.db.clock import real_now
 from bursar.db.history import page_of_history
 from bursar.handlers.users import adopting, customer_item, profile_item
 from bursar.service.web.commands import decided, decided_together
+from bursar.service.web.deleting import deleted, known_again
 from bursar.service.web.dependencies import Web, connected
 from bursar.service.web.fields import Command, Cursor, Limit, UserId
 from bursar.service.web.problems import documented
@@ -41,13 +42,25 @@ class UserChange(Command):
 
 @router.put("", responses=documented(*COMMON_CODES, "busy", "stripe_customer_taken"))
 async def put_user(user: UserId, change: UserChange, web: Web, command_id: CommandId) -> dict[str, Any]:
-    """Tell what the product knows of a user; makes the user where there is none."""
+    """Tell what the product knows of a user; makes the user where there is none, or where one was deleted."""
+    await known_again(web.decider, user, change.stripe_customer_id)
     profile = profile_item(command_id, user, change.model_dump(exclude_unset=True))
     if change.stripe_customer_id is None:
         return dict(await decided(web.decider, profile))
     customer_id = change.stripe_customer_id
     also = adopting(profile, customer_id, real_now())
     return dict(await decided_together(web.decider, profile, customer_item(command_id, customer_id), also))
+
+
+@router.delete("", responses=documented(*COMMON_CODES, "busy", "user_not_deletable", "operation_in_progress"))
+async def delete_user(user: UserId, web: Web, command_id: CommandId) -> dict[str, Any]:
+    """Delete a user and all that is known of them; again is the same (KC-120, KC-121).
+
+    Refused while the subscription is active and not canceled, past due or unpaid. Instances are destroyed and the
+    subscription is ended at Stripe soon after.
+    """
+    await deleted(web.decider, user, command_id)
+    return {"user_id": user, "deleted": True}
 
 
 @router.get("/history", responses=documented(*COMMON_CODES))

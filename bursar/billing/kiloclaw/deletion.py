@@ -1,0 +1,52 @@
+"""Deleting a user (KC-120): when it is refused, and what must still happen outside."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from bursar.billing.account import Account
+from bursar.billing.decision import Decision
+from bursar.billing.errors import Refused
+from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of
+from bursar.billing.operations import Operations
+from bursar.billing.steps import Step, StepKind
+
+
+def delete_user(account: Account, now: datetime) -> Decision:
+    """Have every live instance destroyed and every subscription ended at Stripe (parts: Profile, Hosting, Operations).
+
+    The rows are erased in the same transaction (`db/deletion.py`); the steps and the instances outlive them.
+    """
+    hosting = hosting_of(account)
+    if hosting.subscription and _is_owed_or_runs_on(hosting.subscription):
+        raise Refused("user_not_deletable", "The subscription is active or unpaid: cancel it first.", status=409)
+    under_way = account.part(Operations)
+    if under_way.open_keys or under_way.keeps_schedule:
+        raise Refused("operation_in_progress", "A change of this account at Stripe is under way.", status=409)
+    instances = tuple(one if one.destroyed_at else _doomed(one, now) for one in hosting.instances)
+    doomed = account.having(replace(hosting, instances=instances))
+    return Decision(doomed, tuple(map(_end, _subscription_ids(hosting))), reason="user deleted")
+
+
+def _is_owed_or_runs_on(row: Subscription) -> bool:
+    runs_on = row.status == "active" and not row.cancel_at_period_end
+    return runs_on or row.status in ("past_due", "unpaid")
+
+
+def _doomed(instance: Instance, now: datetime) -> Instance:
+    """A new generation even where its end is wanted already: the call that is under way answers to nobody."""
+    wanted = instance.wanting("destroyed")
+    renewed = wanted if wanted is not instance else replace(instance, generation=instance.generation + 1)
+    return replace(renewed, destroying_since=instance.destroying_since or now)
+
+
+def _subscription_ids(hosting: Hosting) -> tuple[str, ...]:
+    """The row's, however it stands there, and those that no row was bound to yet (KC-31)."""
+    bound = hosting.subscription.stripe_subscription_id if hosting.subscription else None
+    known = [bound, *(early.stripe_subscription_id for early in hosting.early_events)]
+    return tuple(dict.fromkeys(one for one in known if one))
+
+
+def _end(subscription_id: str) -> Step:
+    return Step(
+        StepKind.END_SUBSCRIPTION, f"end-subscription:{subscription_id}", {"stripe_subscription_id": subscription_id}
+    )

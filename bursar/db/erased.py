@@ -1,0 +1,54 @@
+"""What is left of a deleted user: a keyed digest of each name, by which a late message is known (KC-121)."""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from bursar.db.connections import Connection
+
+
+async def among(connection: Connection, names: Collection[str]) -> frozenset[str]:
+    """Those of the names (account keys, `subscription:{id}`) that were deleted."""
+    rows = await connection.fetch(
+        """
+        SELECT name FROM erasure_key CROSS JOIN unnest($1::text[]) AS name
+        WHERE EXISTS (SELECT FROM erased WHERE digest = sha256(key || convert_to(name, 'UTF8')))
+        """,
+        list(names),
+    )
+    return frozenset(row["name"] for row in rows)
+
+
+async def mark(connection: Connection, names: Collection[str], real_now: datetime) -> None:
+    """Remember by their digests that these were deleted."""
+    await connection.execute(
+        """
+        INSERT INTO erased (digest, erased_at)
+        SELECT sha256(key || convert_to(name, 'UTF8')), $2 FROM erasure_key CROSS JOIN unnest($1::text[]) AS name
+        ON CONFLICT (digest) DO NOTHING
+        """,
+        list(names),
+        real_now,
+    )
+
+
+async def unmark(connection: Connection, names: Collection[str]) -> None:
+    """The product knows these again: from here on they are new."""
+    await connection.execute(
+        """
+        DELETE FROM erased USING erasure_key CROSS JOIN unnest($1::text[]) AS name
+        WHERE digest = sha256(key || convert_to(name, 'UTF8'))
+        """,
+        list(names),
+    )
+
+
+async def tombstone(connection: Connection, account_key: str) -> str:
+    """What stands in the place of a deleted account's key: the same each time, nobody's without the key."""
+    name: str = await connection.fetchval(
+        """
+        SELECT 'deleted:' || encode(substring(digest FOR 16), 'hex')::uuid
+        FROM (SELECT sha256(key || convert_to('tombstone:' || $1, 'UTF8')) AS digest FROM erasure_key) AS keyed
+        """,
+        account_key,
+    )
+    return name
