@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Protocol
 
 import httpx
 import orjson
 
-from bursar.service.gateways.mail import SendOutcome, SendResult
+from bursar.service.gateways.mail import MalformedRecipient, OutgoingMail, SendOutcome, SendResult
 from bursar.service.gateways.retry_after import retry_after_seconds
 
 POOL_SECONDS = 2.0
@@ -47,6 +47,31 @@ class MailRequest:
     json: Mapping[str, Any] | None = field(default=None, repr=False)
 
 
+class MailProvider(Protocol):
+    """How one provider is asked. `request` raises `MalformedRecipient`."""
+
+    def request(self, message: OutgoingMail) -> MailRequest: ...
+
+
+class HttpMail:
+    """Sends each mail over one provider. Retries nothing: steps do."""
+
+    def __init__(
+        self, provider: MailProvider, *, client: httpx.AsyncClient, total_seconds: float = TOTAL_SECONDS
+    ) -> None:
+        self.provider = provider
+        self._client = client
+        self._total_seconds = total_seconds
+
+    async def send(self, message: OutgoingMail) -> SendResult:
+        """Send once; an address that cannot stand in a mail is rejected without asking the provider."""
+        try:
+            request = self.provider.request(message)
+        except MalformedRecipient:
+            return SendResult(SendOutcome.REJECTED, "recipient_malformed")
+        return await _send(self._client, request, self._total_seconds)
+
+
 def mail_client() -> httpx.AsyncClient:
     """An HTTP client with these bounds; its owner closes it.
 
@@ -61,7 +86,7 @@ def mail_client() -> httpx.AsyncClient:
     )
 
 
-async def post_mail(client: httpx.AsyncClient, request: MailRequest, total_seconds: float) -> SendResult:
+async def _send(client: httpx.AsyncClient, request: MailRequest, total_seconds: float) -> SendResult:
     """Send once. Never raises for what the other side does, and repeats none of its words (MS-14)."""
     try:
         async with asyncio.timeout(total_seconds):

@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 
 import httpx
 
-from bursar.service.gateways.customerio import CustomerioMail, CustomerioSettings
-from bursar.service.gateways.http_mail import mail_client
+from bursar.service.gateways.customerio import Customerio
+from bursar.service.gateways.http_mail import HttpMail, mail_client
 from bursar.service.gateways.instances import InstancesGateway, instances_client
 from bursar.service.gateways.mail import MailGateway, NoMail
-from bursar.service.gateways.mailgun import MailgunMail, MailgunSettings
+from bursar.service.gateways.mailgun import Mailgun
 from bursar.service.gateways.smtp import SmtpMail, SmtpSettings
 from bursar.service.gateways.stripe import Priority, RateBudget, StripeGateway
 from bursar.service.observability.metrics import Metrics
@@ -54,9 +54,9 @@ def _mail_gateway(settings: MailSettings, client: httpx.AsyncClient) -> MailGate
         case "smtp":
             return SmtpMail(_smtp(settings))
         case "mailgun":
-            return MailgunMail(_mailgun(settings), client=client)
+            return HttpMail(_mailgun(settings), client=client)
         case "customerio":
-            return CustomerioMail(_customerio(settings), client=client)
+            return HttpMail(_customerio(settings), client=client)
 
 
 def _smtp(settings: MailSettings) -> SmtpSettings:
@@ -73,11 +73,11 @@ def _smtp(settings: MailSettings) -> SmtpSettings:
     )
 
 
-def _mailgun(settings: MailSettings) -> MailgunSettings:
+def _mailgun(settings: MailSettings) -> Mailgun:
     assert settings.mailgun_api_key, "the settings see to it"
     assert settings.mailgun_domain, "likewise"
     assert settings.email_from, "likewise"
-    return MailgunSettings(
+    return Mailgun(
         settings.mailgun_api_base,
         settings.mailgun_domain,
         settings.email_from,
@@ -85,9 +85,9 @@ def _mailgun(settings: MailSettings) -> MailgunSettings:
     )
 
 
-def _customerio(settings: MailSettings) -> CustomerioSettings:
+def _customerio(settings: MailSettings) -> Customerio:
     assert settings.customerio_app_api_key, "the settings see to it"
     assert settings.email_from, "likewise"
-    return CustomerioSettings(
+    return Customerio(
         settings.customerio_api_base, settings.email_from, settings.customerio_app_api_key.get_secret_value()
     )

@@ -8,10 +8,10 @@ from urllib.parse import parse_qs
 import httpx
 import pytest
 
-from bursar.service.gateways.customerio import CustomerioMail, CustomerioSettings
-from bursar.service.gateways.http_mail import MAX_REFUSAL_BYTES, mail_client
+from bursar.service.gateways.customerio import Customerio
+from bursar.service.gateways.http_mail import MAX_REFUSAL_BYTES, HttpMail, mail_client
 from bursar.service.gateways.mail import MailGateway, SendOutcome, SendResult, message_id
-from bursar.service.gateways.mailgun import MailgunMail, MailgunSettings
+from bursar.service.gateways.mailgun import Mailgun
 from tests.service.gateways.fake_http import FakeHttp, Reply, Request
 from tests.service.gateways.test_mail import SENDER, mail
 
@@ -22,12 +22,11 @@ MakeGateway = Callable[[str, httpx.AsyncClient, float], MailGateway]
 
 
 def mailgun(url: str, client: httpx.AsyncClient, total_seconds: float) -> MailGateway:
-    settings = MailgunSettings(url, "mg.bursar.test", SENDER, SECRET)
-    return MailgunMail(settings, client=client, total_seconds=total_seconds)
+    return HttpMail(Mailgun(url, "mg.bursar.test", SENDER, SECRET), client=client, total_seconds=total_seconds)
 
 
 def customerio(url: str, client: httpx.AsyncClient, total_seconds: float) -> MailGateway:
-    return CustomerioMail(CustomerioSettings(url, SENDER, SECRET), client=client, total_seconds=total_seconds)
+    return HttpMail(Customerio(url, SENDER, SECRET), client=client, total_seconds=total_seconds)
 
 
 def told_by_mailgun(text: str) -> bytes:
