@@ -1,0 +1,59 @@
+"""Idempotency keys: the first answer for a key is given again, a 500 too."""
+
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Any
+
+from tests.stripe.refusals import StripeRefusal
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the caller gets."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Remembered:
+    asked: object
+    answer: Answer | None = None  # None while it is being answered
+
+
+@dataclass(slots=True)
+class Keys:
+    """What was asked under which key, and how it was answered."""
+
+    known: dict[str, Remembered] = field(default_factory=dict)
+
+    def begin(self, key: str, asked: object) -> Answer | None:
+        """The first answer for this key; None if this call is the first. Raises for another call, or one in flight."""
+        seen = self.known.get(key)
+        if seen is None:
+            self.known[key] = Remembered(asked)
+            return None
+        if seen.asked != asked:
+            message = (
+                "Keys for idempotent requests can only be used with the same parameters they were first used with."
+            )
+            raise _refusal(message, HTTPStatus.BAD_REQUEST, type="idempotency_error")
+        if seen.answer is None:
+            message = "There is currently another in-progress request using this Idempotent Key."
+            raise _refusal(message, HTTPStatus.CONFLICT, code="idempotency_key_in_use", type="idempotency_error")
+        return replace(seen.answer, headers={"Idempotent-Replayed": "true"})
+
+    def keep(self, key: str, answer: Answer) -> None:
+        self.known[key].answer = answer
+
+    def end(self, key: str) -> None:
+        """The call was answered; a key without a kept answer is free again."""
+        if key in self.known and self.known[key].answer is None:
+            del self.known[key]
+
+
+def _refusal(message: str, status: HTTPStatus, **fields: str) -> StripeRefusal:
+    refusal = StripeRefusal(message, status=status, **fields)
+    refusal.kept = False
+    return refusal

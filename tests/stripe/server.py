@@ -1,0 +1,91 @@
+"""Stripe's API over HTTP on a port of 127.0.0.1. It can hang up without an answer, as a real connection does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import orjson
+
+from tests.stripe.answering import Answering, Call
+from tests.stripe.faults import Fault
+from tests.stripe.forms import decode
+from tests.stripe.idempotency import Answer
+
+HANGS_UP = (Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER)
+MAX_BODY_BYTES = 1 << 20
+
+
+@dataclass(slots=True)
+class Server:
+    """Takes requests one after the other on each connection."""
+
+    answering: Answering
+    calls: list[Call] = field(default_factory=list)
+    _sessions: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @asynccontextmanager
+    async def running(self, port: int = 0) -> AsyncIterator[str]:
+        """Serve; the address is yielded."""
+        listening = await asyncio.start_server(self._accept, "127.0.0.1", port)
+        try:
+            yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        finally:
+            listening.close()
+            for session in self._sessions:
+                session.cancel()
+            await asyncio.gather(*self._sessions, return_exceptions=True)
+            await listening.wait_closed()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        session = asyncio.create_task(self._serve(reader, writer))
+        self._sessions.add(session)
+        session.add_done_callback(self._sessions.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while call := await _read(reader):
+                self.calls.append(call)
+                answer = await self._answer(call)
+                if answer is None:
+                    return
+                writer.write(_bytes(answer))
+                await writer.drain()
+        except ConnectionError:
+            pass  # the caller has gone
+        finally:
+            writer.close()
+
+    async def _answer(self, call: Call) -> Answer | None:
+        """None where the caller gets no answer."""
+        answer, fault = self.answering.begin(call)
+        try:
+            if fault is Fault.HELD:
+                await self.answering.faults.released.wait()
+        finally:
+            self.answering.end(call, answer, fault)
+        return None if fault in HANGS_UP else answer
+
+
+async def _read(reader: asyncio.StreamReader) -> Call | None:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    except asyncio.IncompleteReadError:
+        return None
+    first, *lines = head.strip().split("\r\n")
+    method, target, _ = first.split(" ")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    length = int(headers.get("content-length", "0"))
+    if length > MAX_BODY_BYTES:
+        return None
+    body = (await reader.readexactly(length)).decode()
+    address = urlsplit(target)
+    return Call(method, address.path, decode(address.query if method == "GET" else body), headers)
+
+
+def _bytes(answer: Answer) -> bytes:
+    body = orjson.dumps(answer.body)
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **answer.headers}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 {int(answer.status)} Answered\r\n{lines}\r\n".encode("latin-1") + body

@@ -1,0 +1,25 @@
+"""Blank objects as the API version shapes them: those of the recorded lives, and those that no recording has."""
+
+import json
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+from bursar.service.demo import stripe_shapes
+from bursar.service.demo.lives import JsonObject
+
+UNRECORDED = Path(__file__).with_name("shapes.json")
+
+
+def blank(kind: str, /, **fields: object) -> JsonObject:
+    """A fresh object of this kind; `?` and -1 stand where the caller fills in."""
+    known = _unrecorded().get(kind)
+    if known is None:
+        return stripe_shapes.skeleton(kind, **fields)
+    return {**deepcopy(known), **fields}
+
+
+@cache
+def _unrecorded() -> dict[str, JsonObject]:
+    shapes: dict[str, JsonObject] = json.loads(UNRECORDED.read_text(encoding="utf-8"))
+    return shapes
