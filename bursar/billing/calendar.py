@@ -10,6 +10,14 @@ def add_months(instant: datetime, months: int) -> datetime:
     return instant + relativedelta(months=months)
 
 
+def next_boundary(anchor: datetime, boundary: datetime, months: int) -> datetime:
+    """The boundary that many months after another one of the same anchor, whose day of the month it keeps: 31 January,
+    28 February, 31 March.
+    """
+    since = (boundary.year - anchor.year) * 12 + boundary.month - anchor.month
+    return add_months(anchor, since + months)
+
+
 def from_unix(seconds: int) -> datetime:
     """Stripe's timestamps (Unix seconds) as an instant in UTC."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -49,6 +49,23 @@ class CheckoutTerms(Section):
     funding: Funding = "direct"
 
 
+class CreditTerms(Section):
+    """What hosting costs when it is paid from credits (CR-21), each plan for its whole period."""
+
+    standard_cents: PositiveInt = 2_500
+    standard_months: PositiveInt = 1
+    commit_cents: PositiveInt = 5_400
+    commit_months: PositiveInt = 6
+
+    def cents(self, plan: PaidPlan) -> int:
+        """The price of one period of the plan."""
+        return self.standard_cents if plan == "standard" else self.commit_cents
+
+    def months(self, plan: PaidPlan) -> int:
+        """The length of one period of the plan, in calendar months."""
+        return self.standard_months if plan == "standard" else self.commit_months
+
+
 class Prices(Section):
     """What the environment says about selling: Stripe's price ids per plan (KC-34), of which the first is sold and all
     are recognised; the coupon of earlybird users; the instant before which nothing is charged (KC-21).
@@ -76,6 +93,7 @@ class KiloclawTerms(Section):
     trial: TrialTerms = TrialTerms()
     grace: GraceTerms = GraceTerms()
     checkout: CheckoutTerms = CheckoutTerms()
+    credits: CreditTerms = CreditTerms()
     earlybird: EarlybirdTerms
 
 

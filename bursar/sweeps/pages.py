@@ -46,9 +46,10 @@ class Page:
 
     keys: tuple[str, ...]
     cursor: Cursor | None
+    instants: tuple[datetime, ...] = ()
 
 
 def page_of(rows: list[Record], limit: int) -> Page:
     """The page of rows of (instant, account key)."""
     last = Cursor(*rows[-1]) if len(rows) == limit else None
-    return Page(tuple(key for _, key in rows), last)
+    return Page(tuple(key for _, key in rows), last, tuple(at for at, _ in rows))

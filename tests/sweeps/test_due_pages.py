@@ -51,6 +51,7 @@ async def found_at(connection: Connection, sweep: str, now: datetime) -> list[st
 
 def test_the_order_is_enforcement_before_advice() -> None:
     assert PLANS["hourly"] == (
+        "credit_renewal",
         "resume",
         "trial_expiry",
         "period_expiry",
@@ -220,6 +221,7 @@ async def many_rows(connection: Connection) -> Connection:
 
 
 INDEX_OF = {
+    "credit_renewal": "kiloclaw_renewals_due",
     "resume": "kiloclaw_instances_stopped",
     "trial_expiry": "kiloclaw_trials_due",
     "period_expiry": "kiloclaw_periods_due",
@@ -229,7 +231,8 @@ INDEX_OF = {
     "trial_warning": "kiloclaw_trials_due",
     "earlybird_warning": "kiloclaw_earlybirds_due",
 }
-OF_ROWS = [sweep for sweep in INDEX_OF if sweep != "earlybird_warning"]  # that one: test_earlybird_pages.py
+# Those two: test_credit_renewal_pages.py, test_earlybird_pages.py.
+OF_ROWS = [sweep for sweep in INDEX_OF if sweep not in ("credit_renewal", "earlybird_warning")]
 
 
 # A resume is looked for among the suspended: 800 of them in this partition.

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.credits.renewal import Renewal, renew
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.access import access, earlybird_covers
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
@@ -27,17 +28,25 @@ class Circumstances:
     """What a rule may know besides the account.
 
     `stripe_just_read` is true only in the decision on a read of the customer's subscriptions (the interlock, KC-74);
-    `slot_left` is false when the day's destructions are used up.
+    `slot_left` is false when the day's destructions are used up. A renewal is of the `boundary` at which it was found
+    (CR-31), and its charge names its `cause`.
     """
 
     catalogue: Catalogue
     now: datetime
     stripe_just_read: bool = False
     slot_left: bool = True
+    boundary: datetime | None = None
+    cause: str = ""
 
 
 Rule = Callable[[Account, Circumstances], Decision | None]
 RowRule = Callable[[Account, Subscription, Circumstances], Decision | None]
+
+
+def renew_from_credits(account: Account, row: Subscription, facts: Circumstances) -> Decision | None:
+    """CR-30…CR-41."""
+    return renew(account, row, Renewal(facts.boundary, facts.now, facts.cause), facts.catalogue)
 
 
 def resume_interrupted(account: Account, row: Subscription, _: Circumstances) -> Decision | None:
@@ -154,6 +163,7 @@ def _of_row(rule: RowRule) -> Rule:
 # Enforcement before advice, in the order of rules/kiloclaw.md; the keys are the names of the sweeps.
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
+        "credit_renewal": _of_row(renew_from_credits),
         "resume": _of_row(resume_interrupted),
         "trial_expiry": _of_row(suspend_expired_trial),
         "period_expiry": _of_row(suspend_ended_period),

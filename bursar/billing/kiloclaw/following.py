@@ -121,6 +121,7 @@ def bound(row: Subscription, subscription: StripeSubscription) -> Subscription:
         destruction_deadline=None if accessible else row.destruction_deadline,
         commit_ends_at=None,
         credit_renewal_at=None,
+        credit_anchor_at=None,
         settled_at=None,
         stripe_schedule_id=None,
         scheduled_plan=None,

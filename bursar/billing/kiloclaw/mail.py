@@ -24,6 +24,7 @@ class MailType(StrEnum):
     INSTANCE_DESTROYED = "claw_instance_destroyed"
     EARLYBIRD_14D = "claw_earlybird_14d"
     EARLYBIRD_1D = "claw_earlybird_1d"
+    CREDIT_RENEWAL_FAILED = "claw_credit_renewal_failed"  # CR-39
 
 
 PENDING = "pending"

@@ -31,7 +31,7 @@ def mail_settled(account: Account, mail: MailKey, state: str) -> Decision:
 
 def mail_still_wanted(account: Account, mail: MailKey) -> bool:
     """Whether a mail is still true (KC-88): nobody deleted, the suspension it tells of still stands, the trial still
-    runs, earlybird is still the only cover.
+    runs, earlybird is still the only cover, the renewal is still unpaid.
     """
     profile, hosting = account.part(Profile), hosting_of(account)
     row = hosting.subscription
@@ -48,7 +48,9 @@ def mail_still_wanted(account: Account, mail: MailKey) -> bool:
         hosting.row_instance and row and row.destruction_deadline
     ):
         return False
-    return row is not None and row.suspended_at is not None and cycle_of(row.suspended_at) == mail.cycle
+    is_of_dunning = mail.email_type == MailType.CREDIT_RENEWAL_FAILED
+    begun_at = (row.past_due_since if is_of_dunning else row.suspended_at) if row else None
+    return begun_at is not None and cycle_of(begun_at) == mail.cycle
 
 
 def _destroyed(account: Account, instance: Instance, now: datetime) -> Decision:

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from bursar.billing.account import Account, Tracked
 from bursar.billing.catalogue import PaidPlan, Plan
+from bursar.billing.kiloclaw.transitions import check_transition
 
 Status = Literal["trialing", "active", "past_due", "canceled", "unpaid"]
 PaymentSource = Literal["stripe", "credits"]
@@ -39,6 +40,7 @@ class Subscription:
     scheduled_plan: PaidPlan | None = None
     scheduled_by: ScheduledBy | None = None
     credit_renewal_at: datetime | None = None
+    credit_anchor_at: datetime | None = None
     settled_at: datetime | None = None
     past_due_since: datetime | None = None
     suspended_at: datetime | None = None
@@ -46,6 +48,11 @@ class Subscription:
     last_stripe_event_at: datetime | None = None
     last_read_at: datetime | None = None
     created_at: datetime
+
+    @property
+    def is_pure_credit(self) -> bool:
+        """Paid from the credit account alone (KC-1)."""
+        return self.payment_source == "credits" and self.stripe_subscription_id is None
 
     @property
     def is_hybrid(self) -> bool:
@@ -139,8 +146,12 @@ def hosting_of(account: Account) -> Hosting:
 
 
 def with_row(account: Account, row: Subscription) -> Account:
-    """The account with that changed row, its version one on from the known one's."""
+    """The account with that changed row, its version one on from the known one's.
+
+    Raises UndeclaredTransition for a change that the table of transitions does not have.
+    """
     hosting = hosting_of(account)
+    check_transition(hosting.subscription, row)
     version = (hosting.subscription.version if hosting.subscription else 0) + 1
     counted = row if row.version == version else replace(row, version=version)
     return account.having(replace(hosting, subscription=counted))

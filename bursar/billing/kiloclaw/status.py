@@ -6,6 +6,7 @@ from typing import Any
 
 from bursar.billing.calendar import whole_days_until
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.credits.periods import next_cost_microdollars
 from bursar.billing.kiloclaw.access import access, pending_settlement
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription
 from bursar.billing.kiloclaw.trial import trial_eligible
@@ -26,7 +27,7 @@ def billing_status(hosting: Hosting, catalogue: Catalogue, now: datetime) -> dic
         "lockReason": lock_reason(hosting, catalogue, now),
         "activation": activation(hosting),
         "trial": _trial(hosting.subscription, now),
-        "subscription": _subscription(hosting.subscription),
+        "subscription": _subscription(hosting.subscription, catalogue),
         "earlybird": _earlybird(hosting, catalogue, now),
         "instance": _instance(hosting),
     }
@@ -95,7 +96,7 @@ def _trial(row: Subscription | None, now: datetime) -> Section | None:
     }
 
 
-def _subscription(row: Subscription | None) -> Section | None:
+def _subscription(row: Subscription | None, catalogue: Catalogue) -> Section | None:
     """KC-113: the switch that the user asked for stands apart from the automatic transition."""
     if row is None or row.plan == "trial":
         return None
@@ -111,6 +112,7 @@ def _subscription(row: Subscription | None) -> Section | None:
         "paymentSource": row.payment_source,
         "has_stripe_funding": row.stripe_subscription_id is not None,
         "nextRenewalAt": _iso(row.credit_renewal_at),
+        "nextRenewalCostMicrodollars": next_cost_microdollars(row, catalogue.kiloclaw.credits),
         "pastDueSince": _iso(row.past_due_since),
     }
 

@@ -69,6 +69,9 @@ MAILS: Mapping[str, MailTemplate] = MappingProxyType(
         "claw_earlybird_1d": MailTemplate(
             "clawEarlybirdExpiresTomorrow", "Your KiloClaw Earlybird Access Expires Tomorrow"
         ),
+        "claw_credit_renewal_failed": MailTemplate(
+            "clawCreditRenewalFailed", "Action Required: Your KiloClaw Renewal Failed"
+        ),
     }
 )
 

@@ -91,7 +91,8 @@ class Sweeping:
         elif found.sweep == STEPS:
             await self._keep_house(before, found)
         else:
-            items = [candidate(key, found.sweep, before.tick, self._catalogue) for key in found.page.keys]
+            found_at = zip(found.page.keys, found.page.instants, strict=True)
+            items = [candidate(key, found.sweep, before.tick, self._catalogue, at) for key, at in found_at]
             await self._decide(items, self._saving(before, found), found.sweep)
 
     async def _find(self, connection: Connection, before: TickProgress) -> Found:

@@ -30,6 +30,7 @@ SUBJECTS = {
     "claw_instance_destroyed": "Your KiloClaw Instance Has Been Deleted",
     "claw_earlybird_14d": "Your KiloClaw Earlybird Access Ends Soon",
     "claw_earlybird_1d": "Your KiloClaw Earlybird Access Expires Tomorrow",
+    "claw_credit_renewal_failed": "Action Required: Your KiloClaw Renewal Failed",
 }
 
 TELLS = {
@@ -42,6 +43,7 @@ TELLS = {
     "claw_instance_destroyed": [],
     "claw_earlybird_14d": ["26 September 2026"],
     "claw_earlybird_1d": ["26 September 2026", "00:00 UTC"],
+    "claw_credit_renewal_failed": ["17 June 2026"],
 }
 
 every_type = pytest.mark.parametrize("mail_type", sorted(SUBJECTS))
@@ -71,7 +73,7 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
-def test_kc_85_the_table_has_nine_types_with_their_subjects() -> None:
+def test_kc_85_the_table_has_every_type_with_its_subject() -> None:
     assert {mail_type: mail.subject for mail_type, mail in MAILS.items()} == SUBJECTS
 
 

@@ -1,0 +1,25 @@
+"""Rows paid from credits alone whose renewal is reached (CR-30)."""
+
+from bursar.db.connections import Connection
+from bursar.sweeps.pages import Page, Window, page_of
+
+
+async def due_renewals(connection: Connection, window: Window) -> Page:
+    """Active or past due, oldest renewal first. A row that is still behind once it is renewed is found again further
+    on.
+    """
+    rows = await connection.fetch(
+        """
+        SELECT credit_renewal_at, account_key FROM kiloclaw_subscriptions
+        WHERE partition = $1 AND payment_source = 'credits' AND stripe_subscription_id IS NULL
+            AND status IN ('active', 'past_due')
+            AND credit_renewal_at <= $2 AND (credit_renewal_at, account_key) > ($3, $4)
+        ORDER BY credit_renewal_at, account_key LIMIT $5
+        """,
+        window.partition,
+        window.now,
+        window.after.at,
+        window.after.key,
+        window.limit,
+    )
+    return page_of(rows, window.limit)

@@ -1,0 +1,60 @@
+"""The sweep of renewals on a real database (CR-30)."""
+
+import pytest
+
+from bursar.db.connections import Connection
+from bursar.sweeps.table import due_page
+from tests.sweeps.due import all_pages, key, make_rows, window
+from tests.sweeps.test_due_pages import INDEX_OF, Explaining, found
+
+SWEEP = "credit_renewal"
+PURE_CREDIT = {"payment_source": "'credits'", "stripe_subscription_id": "NULL"}
+REACHED = PURE_CREDIT | {"credit_renewal_at": "$3::timestamptz"}
+AHEAD = PURE_CREDIT | {"credit_renewal_at": "$3::timestamptz + interval '1 day' + n * interval '1 second'"}
+
+
+async def test_cr_30_it_finds_pure_credit_rows_active_or_past_due_whose_renewal_is_reached(
+    connection: Connection,
+) -> None:
+    past_due = {"status": "'past_due'", "past_due_since": "$3::timestamptz"}
+    await make_rows(connection, 2, prefix="due", **REACHED)
+    await make_rows(connection, 2, prefix="late", **REACHED, **past_due)
+    await make_rows(connection, 2, prefix="ahead", **AHEAD)
+    await make_rows(connection, 2, prefix="ended", **REACHED, status="'canceled'")
+    await make_rows(connection, 2, prefix="hybrid", payment_source="'credits'", credit_renewal_at="$3::timestamptz")
+    await make_rows(connection, 2, prefix="direct")
+
+    assert set(await found(connection, SWEEP)) == {
+        key(prefix, number) for prefix in ("due", "late") for number in (1, 2)
+    }
+
+
+async def test_cr_30_pages_follow_each_other_oldest_first_and_tell_the_boundary(connection: Connection) -> None:
+    ties = "$3::timestamptz - (n / 40) * interval '1 second'"  # many of the same instant
+    await make_rows(connection, 6_400, **PURE_CREDIT, credit_renewal_at=ties)
+    pages = await all_pages(connection, SWEEP, window(partition=5))
+
+    assert [len(page.keys) for page in pages] == [64, 64, 64, 8]
+    rows = await connection.fetch(
+        """
+        SELECT account_key, credit_renewal_at FROM kiloclaw_subscriptions WHERE partition = 5
+        ORDER BY credit_renewal_at, account_key
+        """
+    )
+    found_at = [one for page in pages for one in zip(page.keys, page.instants, strict=True)]
+    assert found_at == [tuple(row) for row in rows]
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+async def test_cr_30_it_walks_its_index_and_costs_what_is_due(connection: Connection, mode: str) -> None:
+    await make_rows(connection, 16_000, **AHEAD)
+    await make_rows(connection, 16_000, prefix="direct")
+    await make_rows(connection, 320, prefix="due", **REACHED)
+    await connection.execute("VACUUM ANALYZE")
+    await connection.execute(f"SET plan_cache_mode = {mode}")
+    explaining = Explaining(connection)
+    await due_page(explaining, SWEEP, window())
+
+    assert INDEX_OF[SWEEP] in explaining.plan, explaining.plan
+    assert "Seq Scan" not in explaining.plan, explaining.plan
+    assert explaining.buffers < 100, explaining.plan
