@@ -23,6 +23,19 @@ async def record(connection: Connection, message_ids: Sequence[str], real_now: d
     return {row["message_id"] for row in rows}
 
 
+async def not_among(connection: Connection, message_ids: Sequence[str]) -> set[str]:
+    """Those of the ids that were neither handled nor written down after a failure (MS-9)."""
+    rows = await connection.fetch(
+        """
+        SELECT id FROM unnest($1::text[]) AS id
+        WHERE NOT EXISTS (SELECT FROM inbox WHERE message_id = id)
+            AND NOT EXISTS (SELECT FROM parked_messages WHERE message_id = id)
+        """,
+        message_ids,
+    )
+    return {row["id"] for row in rows}
+
+
 async def forget_before(connection: Connection, cutoff: datetime, limit: int) -> int:
     """Drop at most `limit` ids received before the cutoff; returns how many."""
     status = await connection.execute(

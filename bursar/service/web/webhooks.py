@@ -2,19 +2,14 @@
 
 import asyncio
 import hashlib
-import re
 import time
-from dataclasses import dataclass
-from datetime import datetime
 from http import HTTPStatus
-from typing import Any
 
 import structlog
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
 from bursar.billing.account import CUSTOMER_PREFIX
-from bursar.billing.calendar import from_unix
 from bursar.billing.errors import BursarError, Refused, UnreadableMessage
 from bursar.db import parked
 from bursar.db.clock import real_now
@@ -22,11 +17,10 @@ from bursar.db.items import MessageCopy
 from bursar.handlers.messages import (
     HANDLED_STRIPE_TYPES,
     STRIPE,
-    ReceivedMessage,
-    account_of_event,
     parsed,
     resolve_accounts,
 )
+from bursar.handlers.relay import RelayedEvent, relayed, type_of
 from bursar.service.deciding.decider import DatabaseUnavailable
 from bursar.service.web.dependencies import WebDependencies, connected, web_of
 from bursar.service.web.problems import documented, refused
@@ -36,22 +30,10 @@ from bursar.service.web.signatures import is_signed
 log = structlog.get_logger()
 
 RESOLVE_TIMEOUT_SECONDS = 1.0  # then the lane looks the customer up
-MAX_ACCOUNT_BYTES = 255
-EVENT_ID = re.compile(r"[\x21-\x7e]{1,200}")  # what fits AMQP's short string
 RECEIVED = b'{"received":true}'
 CODES = ("invalid_signature", "body_too_large", "broker_unavailable", "database_unavailable")
 
 router = APIRouter(tags=["webhooks"])
-
-
-@dataclass(frozen=True, slots=True)
-class _Event:
-    """What the relay needs of an event that we handle."""
-
-    id: str
-    type: str
-    account: str
-    occurred_at: datetime | None
 
 
 @router.post("/webhooks/stripe", response_class=Response, responses=documented(*CODES))
@@ -79,10 +61,10 @@ async def _take(request: Request, web: WebDependencies) -> str:
     event_type = None
     try:
         event = parsed(body)
-        event_type = _type_of(event)
+        event_type = type_of(event)
         if event_type not in HANDLED_STRIPE_TYPES:
             return "ignored"
-        wanted = _read(event, event_type)
+        wanted = relayed(event)
     except UnreadableMessage as error:
         await _park(web, body, event_type, traceparent, error)
         return "parked"
@@ -90,15 +72,8 @@ async def _take(request: Request, web: WebDependencies) -> str:
     return "accepted"
 
 
-async def _publish(web: WebDependencies, event: _Event, body: bytes, traceparent: str) -> None:
-    message = ReceivedMessage(
-        message_id=event.id,
-        type=STRIPE + event.type,
-        account=await _resolved(web, event.account),
-        body=body,
-        occurred_at=event.occurred_at,
-        traceparent=traceparent,
-    )
+async def _publish(web: WebDependencies, event: RelayedEvent, body: bytes, traceparent: str) -> None:
+    message = event.message(await _resolved(web, event.account), body, traceparent)
     await confirmed(web.publisher.publish(message), web.publish_timeout_seconds)
 
 
@@ -123,34 +98,6 @@ async def _park(
     async with connected(web.decider.pool) as connection:
         await parked.record_first_failures(connection, [failed], real_now())
     log.warning("webhook parked", message_id=message_id, error=str(error))
-
-
-def _type_of(event: Any) -> str:  # noqa: ANN401 - parsed JSON
-    event_type = event.get("type") if isinstance(event, dict) else None
-    if not isinstance(event_type, str) or not event_type:
-        raise UnreadableMessage("an event without a type")
-    return event_type
-
-
-def _read(event: dict[str, Any], event_type: str) -> _Event:
-    event_id, account = event.get("id"), account_of_event(event)
-    if not isinstance(event_id, str) or not EVENT_ID.fullmatch(event_id):
-        raise UnreadableMessage("an event without an id that can be used")
-    if account is None:
-        raise UnreadableMessage("an event that names neither a user nor a customer")
-    if not account.isprintable() or len(account.encode()) > MAX_ACCOUNT_BYTES:
-        raise UnreadableMessage("an event whose user or customer is no id")
-    return _Event(event_id, event_type, account, _instant(event.get("created")))
-
-
-def _instant(created: Any) -> datetime | None:  # noqa: ANN401 - parsed JSON
-    """The event's own instant; one that is none is for the lane to park."""
-    if not isinstance(created, int):
-        return None
-    try:
-        return from_unix(created)
-    except (ValueError, OverflowError, OSError):
-        return None
 
 
 def _label(error: Exception) -> str:
