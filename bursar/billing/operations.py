@@ -41,6 +41,12 @@ class Entry:
     refusal: str | None = None
     refusal_message: str = ""
     undo: Call | None = None
+    settles: bool = False
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether from here on there is only forward."""
+        return self.settles and self.answer is not None
 
     @property
     def is_answered(self) -> bool:
@@ -90,11 +96,15 @@ class Journal:
 
     def begun(self, call: Call, begun_at: datetime) -> Self:
         """A call that changes Stripe is about to be made; one that is in flight already keeps its instant."""
-        return self if self.in_flight else self._with(Entry(call.name, begun_at=begun_at, undo=call.undo))
+        return (
+            self
+            if self.in_flight
+            else self._with(Entry(call.name, begun_at=begun_at, undo=call.undo, settles=call.settles))
+        )
 
     def answered(self, call: Call, answer: Json) -> Self:
         """Stripe answered."""
-        return self._with(Entry(call.name, answer=answer, undo=call.undo))
+        return self._with(Entry(call.name, answer=answer, undo=call.undo, settles=call.settles))
 
     def refused(self, call: Call, refusal: CallRefused) -> Self:
         """Stripe said no: nothing happened."""
@@ -182,8 +192,8 @@ class Operation(Generic[Asked]):
 def advance(plan: Callable[[], Plan], journal: Journal, *, give_up: bool = False) -> Call | Failure | Ended:
     """What comes next: a call, forward or back; the failure to write into the journal; or the end.
 
-    With `give_up` no new call goes forward, but one that was begun is made again to learn how it went. Raises
-    `Permanent` for a journal that another version of the plan wrote.
+    With `give_up` no new call goes forward, unless there is no way back any more; but one that was begun is made again
+    to learn how it went. Raises `Permanent` for a journal that another version of the plan wrote.
     """
     answers: dict[str, Any] = {}
     if journal.failure:
@@ -195,7 +205,8 @@ def advance(plan: Callable[[], Plan], journal: Journal, *, give_up: bool = False
         return Ended(stop.value, answers=answers)
     except (Refused, CallRefused) as refusal:
         return Failure.of(refusal)
-    return ABANDONED if give_up and not journal.in_flight else pending
+    may_go_back = not journal.in_flight and not any(entry.is_settled for entry in journal.everything)
+    return ABANDONED if give_up and may_go_back else pending
 
 
 def begin(account: Account, operation_name: str, asked: BaseModel, command_id: str) -> Decision:
@@ -266,7 +277,9 @@ def _answers(plan: Callable[[], Plan], journal: Journal) -> Mapping[str, Any]:
 
 def _effects(journal: Journal) -> list[tuple[str, Entry]]:
     """What may have to be taken back, oldest first, each with the name of its undo."""
-    forward = [entry for entry in journal.everything if not entry.is_undo and entry.undo and entry.answer is not None]
+    settled = [number for number, entry in enumerate(journal.everything, 1) if entry.is_settled]
+    open_to_undo = journal.everything[settled[-1] if settled else 0 :]
+    forward = [entry for entry in open_to_undo if not entry.is_undo and entry.undo and entry.answer is not None]
     return [(f"{UNDO}{number}:{entry.name}", entry) for number, entry in enumerate(forward)]
 
 
@@ -287,8 +300,8 @@ def _not_undone(journal: Journal) -> tuple[str, ...]:
 
 
 def _may_be_there(entry: Entry) -> bool:
-    """Whether it had an effect to take back, as far as anybody knows."""
-    return entry.undo is not None and entry.refusal is None
+    """Whether it had an effect that counts later, as far as anybody knows."""
+    return entry.is_settled or (entry.undo is not None and entry.refusal is None)
 
 
 _JOURNALS = TypeAdapter(Journal)

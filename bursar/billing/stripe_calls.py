@@ -77,6 +77,7 @@ class Call:
     params: Mapping[str, Any] = field(default_factory=dict)
     undo: "Call | None" = None
     idempotency_key: str | None = None  # where one outlives the operation, such as a user's customer
+    settles: bool = False  # once it is answered there is no way back: nothing before it is undone any more
 
     @property
     def changes_stripe(self) -> bool:
