@@ -52,6 +52,7 @@ class StripeSubscription(StripeObject):
     trial_end: datetime | None = None
     discounts: tuple[Id, ...] = ()
     latest_invoice: Id | None = None
+    default_payment_method: Id | None = None
 
     @model_validator(mode="before")
     @classmethod

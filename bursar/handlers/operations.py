@@ -15,7 +15,9 @@ from bursar.billing.kiloclaw.enforcement import then
 from bursar.billing.kiloclaw.operations.cancel import CANCEL
 from bursar.billing.kiloclaw.operations.checkout import CHECKOUT
 from bursar.billing.kiloclaw.operations.reactivate import REACTIVATE
+from bursar.billing.kiloclaw.operations.renewal import RENEW
 from bursar.billing.kiloclaw.operations.schedule import KEEPING
+from bursar.billing.kiloclaw.operations.switching import SWITCH, UNSWITCH
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Ended, Failure, Operation, OperationFacts
 from bursar.billing.steps import StepState
@@ -24,7 +26,7 @@ from bursar.db.steps import ClaimedStep
 from bursar.handlers.steps import PARTS
 
 # Every operation that a step may name in its payload.
-_ALL: tuple[Operation[Any], ...] = (CHECKOUT, CANCEL, REACTIVATE, KEEPING)
+_ALL: tuple[Operation[Any], ...] = (CHECKOUT, CANCEL, REACTIVATE, KEEPING, SWITCH, UNSWITCH, RENEW)
 OPERATIONS: Mapping[str, Operation[Any]] = MappingProxyType({one.name: one for one in _ALL})
 
 FAILED = Failure("operation_failed", "This could not be finished; operators were told.", 500)

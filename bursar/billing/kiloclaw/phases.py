@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 from bursar.billing.calendar import add_months
 from bursar.billing.catalogue import PaidPlan, Prices
+from bursar.billing.kiloclaw.following import status_of
 from bursar.billing.kiloclaw.rows import ScheduledBy
 from bursar.billing.kiloclaw.sent_phases import lasting, sent_back
 from bursar.billing.stripe_objects import StripeSubscription
@@ -100,6 +101,25 @@ def shown(schedule: StripeSchedule, prices: Prices) -> KeptSchedule:
 def plan_of(phase: SchedulePhase, prices: Prices) -> PaidPlan | None:
     """What a phase sells."""
     return next((plan for plan in (prices.plan_of(item.price) for item in phase.items) if plan), None)
+
+
+def plan_sold(subscription: StripeSubscription, prices: Prices) -> PaidPlan | None:
+    """The plan by the live price (KC-34); None where no price is known."""
+    return next((plan for plan in (prices.plan_of(item.price) for item in subscription.items) if plan), None)
+
+
+def stays_commit(subscription: StripeSubscription, prices: Prices) -> bool:
+    """Whether it is a commit plan that runs and stays: such a one has a schedule (KC-40)."""
+    pending = subscription.cancel_at_period_end or subscription.cancel_at is not None
+    return status_of(subscription) == "active" and not pending and plan_sold(subscription, prices) == "commit"
+
+
+def without_schedule(subscription: StripeSubscription, terms: ScheduleTerms) -> KeptSchedule:
+    """No schedule; a commitment then ends with its period, or as far as it is paid."""
+    plan = plan_sold(subscription, terms.prices)
+    period_end = subscription.items[0].current_period_end
+    ends_at = max(period_end, terms.commit_ends_at or period_end) if plan == "commit" else None
+    return KeptSchedule(plan=plan, commit_ends_at=ends_at)
 
 
 def _by(schedule: StripeSchedule, following: PaidPlan) -> ScheduledBy:

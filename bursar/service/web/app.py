@@ -2,7 +2,17 @@
 
 from fastapi import FastAPI
 
-from bursar.service.web import kiloclaw, kiloclaw_subscription, ops, parked, sweeps, ticks, users, webhooks
+from bursar.service.web import (
+    kiloclaw,
+    kiloclaw_plans,
+    kiloclaw_subscription,
+    ops,
+    parked,
+    sweeps,
+    ticks,
+    users,
+    webhooks,
+)
 from bursar.service.web.dependencies import WebDependencies
 from bursar.service.web.documents import documents_router
 from bursar.service.web.health import health_router
@@ -26,6 +36,7 @@ def make_app(dependencies: WebDependencies) -> FastAPI:
         users.router,
         kiloclaw.router,
         kiloclaw_subscription.router,
+        kiloclaw_plans.router,
         ticks.router,
         ops.router,
         sweeps.router,

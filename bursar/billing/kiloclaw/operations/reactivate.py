@@ -12,8 +12,8 @@ from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
 from bursar.billing.kiloclaw.enforcement import then
 from bursar.billing.kiloclaw.following import status_of
-from bursar.billing.kiloclaw.operations.schedule import ensure_schedule, plan_sold, recorded
-from bursar.billing.kiloclaw.phases import KeptSchedule, ScheduleTerms
+from bursar.billing.kiloclaw.operations.schedule import ensure_schedule, recorded
+from bursar.billing.kiloclaw.phases import KeptSchedule, ScheduleTerms, plan_sold
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of, with_row
 from bursar.billing.kiloclaw.scheduling import terms_of
 from bursar.billing.kiloclaw.stripe_events import reading

@@ -5,19 +5,21 @@ from dataclasses import replace
 from typing import Any
 
 from bursar.billing.account import Account
-from bursar.billing.catalogue import PaidPlan, Prices
+from bursar.billing.catalogue import PaidPlan
 from bursar.billing.decision import Decision
 from bursar.billing.errors import CallRefused, Refused
-from bursar.billing.kiloclaw.following import status_of
 from bursar.billing.kiloclaw.phases import (
     Json,
     KeptSchedule,
     ScheduleTerms,
     commit_course,
     in_last_phase,
+    plan_sold,
     schedule_metadata,
     shown,
+    stays_commit,
     whose,
+    without_schedule,
 )
 from bursar.billing.kiloclaw.rows import ScheduledBy, Subscription, hosting_of, with_row
 from bursar.billing.kiloclaw.scheduling import KEEP_SCHEDULE, KeepAsked, with_kept
@@ -160,13 +162,13 @@ def _brought_in_order(
     subscription: StripeSubscription, schedule: StripeSchedule | None, terms: ScheduleTerms
 ) -> Generator[Call, Any, KeptSchedule]:
     if schedule is None or schedule.has_ended:
-        if not _shall_have_one(subscription, terms.prices):
-            return _without(subscription, terms)
+        if not stays_commit(subscription, terms.prices):
+            return without_schedule(subscription, terms)
         return (yield from ensure_schedule(subscription.model_copy(update={"schedule": None}), terms))
     standing = whose(schedule, subscription)
     if standing == "ours":
         return (yield from _ours_in_order(subscription, schedule, terms))
-    if standing == "half_made" and _shall_have_one(subscription, terms.prices):
+    if standing == "half_made" and stays_commit(subscription, terms.prices):
         completed = yield from written(schedule, commit_course(running(schedule), terms), "auto", "standard", terms)
         return shown(completed, terms.prices)
     return shown(schedule, terms.prices).model_copy(update={"schedule_id": None})
@@ -178,7 +180,7 @@ def _ours_in_order(
     """Released in its last phase (KC-45); written anew where more months are paid than it knows of (KC-47)."""
     if in_last_phase(schedule):
         yield from released(schedule.id)
-        return _without(subscription, terms)
+        return without_schedule(subscription, terms)
     kept = shown(schedule, terms.prices)
     paid, ends_at = terms.commit_ends_at, kept.commit_ends_at
     if kept.plan == "commit" and paid and ends_at and paid > ends_at:
@@ -186,24 +188,6 @@ def _ours_in_order(
         again = yield from written(schedule, commit_course(running(schedule), terms), by, target, terms)
         return shown(again, terms.prices)
     return kept
-
-
-def _shall_have_one(subscription: StripeSubscription, prices: Prices) -> bool:
-    pending = subscription.cancel_at_period_end or subscription.cancel_at is not None
-    return status_of(subscription) == "active" and not pending and plan_sold(subscription, prices) == "commit"
-
-
-def _without(subscription: StripeSubscription, terms: ScheduleTerms) -> KeptSchedule:
-    """No schedule; a commitment then ends with its period, or as far as it is paid."""
-    plan = plan_sold(subscription, terms.prices)
-    period_end = subscription.items[0].current_period_end
-    ends_at = max(period_end, terms.commit_ends_at or period_end) if plan == "commit" else None
-    return KeptSchedule(plan=plan, commit_ends_at=ends_at)
-
-
-def plan_sold(subscription: StripeSubscription, prices: Prices) -> PaidPlan | None:
-    """The plan by the live price (KC-34); None where no price is known."""
-    return next((plan for plan in (prices.plan_of(item.price) for item in subscription.items) if plan), None)
 
 
 def _foreign() -> Refused:
