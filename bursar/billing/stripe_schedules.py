@@ -29,13 +29,14 @@ class SchedulePhase(StripeObject):
     start_date: datetime
     end_date: datetime
     items: tuple[PhaseItem, ...]
+    trial: bool | None = None
     trial_end: datetime | None = None
     discounts: tuple[dict[str, Any], ...] | None = None
 
     @property
     def is_trial(self) -> bool:
         """Whether nothing is charged for the whole of it."""
-        return self.trial_end is not None and self.trial_end >= self.end_date
+        return bool(self.trial) or (self.trial_end is not None and self.trial_end >= self.end_date)
 
 
 class CurrentPhase(StripeObject):

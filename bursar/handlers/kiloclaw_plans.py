@@ -1,12 +1,16 @@
 """The product's commands on plans (KC-42…KC-44, KC-47), as items for `decide_batch`."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from bursar.billing.account import Account, user_key
 from bursar.billing.catalogue import Catalogue, PaidPlan
+from bursar.billing.credits.ledger import Credits
+from bursar.billing.credits.renewal import renew_commit as renew_from_credits
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.operations.renewal import renew_commit
 from bursar.billing.kiloclaw.operations.switching import cancel_plan_switch, switch_plan
+from bursar.billing.kiloclaw.rows import hosting_of
 from bursar.db.items import Item, NewLease, Situation
 from bursar.handlers.kiloclaw_commands import OPERATION_PARTS
 
@@ -22,12 +26,15 @@ def cancel_plan_switch_item(command_id: str, user_id: str, catalogue: Catalogue,
 
 
 def renew_commit_item(command_id: str, user_id: str, catalogue: Catalogue, lease: NewLease) -> Item:
-    """Pay six further months (KC-47)."""
+    """Pay six further months (KC-47), from the credits where the row has nothing else (CR-36)."""
 
     def decide(account: Account, facts: Situation) -> Decision:
+        row = hosting_of(account).subscription
+        if row and row.is_pure_credit:
+            return renew_from_credits(account, catalogue, command_id)
         return renew_commit(account, catalogue, facts.now, command_id)
 
-    return _item(command_id, user_id, decide, lease)
+    return replace(_item(command_id, user_id, decide, lease), parts=OPERATION_PARTS | {Credits})
 
 
 def _item(command_id: str, user_id: str, decide: Callable[[Account, Situation], Decision], lease: NewLease) -> Item:

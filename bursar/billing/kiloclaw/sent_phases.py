@@ -13,7 +13,8 @@ Take = Callable[[Any], Any]
 
 def sent_back(phase: SchedulePhase) -> Json:
     """The whole phase for an update of its schedule. The transition into it is never prorated."""
-    return {**_taken(_WHOLE, phase.model_dump()), "proration_behavior": "none"}
+    whole = {"trial": True} if phase.trial else {}
+    return {**_taken(_WHOLE, phase.model_dump()), **whole, "proration_behavior": "none"}
 
 
 def lasting(phase: SchedulePhase) -> Json:

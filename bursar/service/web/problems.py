@@ -51,7 +51,6 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "instance_destroyed": (409, "The instance was destroyed"),
         "instance_exists": (409, "There is an instance already"),
         "instance_of_another": (409, "The instance belongs to another account"),
-        "not_available": (409, "Not available for this subscription"),
         "not_parked": (409, "The message was replayed or discarded"),
         "operation_in_progress": (409, "Another change is under way"),
         "payment_taken": (409, "The payment belongs to another user"),

@@ -23,7 +23,7 @@ from bursar.billing.kiloclaw.phases import (
     shown,
     stays_commit,
 )
-from bursar.billing.kiloclaw.rows import Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.rows import hosting_of, with_row
 from bursar.billing.kiloclaw.scheduling import keep_steps, terms_of
 from bursar.billing.operations import IN_PROGRESS, Ended, Operation, OperationFacts, Plan, begin
 from bursar.billing.stripe_calls import Call, Method
@@ -59,7 +59,7 @@ class Renewal(BaseModel):
 
 
 def renew_commit(account: Account, catalogue: Catalogue, now: datetime, command_id: str) -> Decision:
-    """Ask for six further months; only on a commit plan that runs and stays. Parts: Hosting, Operations."""
+    """Ask for six further months of a commit plan that Stripe bills, runs and stays. Parts: Hosting, Operations."""
     row = hosting_of(account).subscription
     if row is None or row.plan != "commit":
         raise Refused("not_commit", "Only a commitment can be renewed.")
@@ -68,7 +68,7 @@ def renew_commit(account: Account, catalogue: Catalogue, now: datetime, command_
     if row.cancel_at_period_end:
         raise Refused("cancellation_pending", "The subscription is being canceled: reactivate it first.")
     if row.stripe_subscription_id is None or row.stripe_customer_id is None:
-        return _renew_from_credits(row)
+        raise Refused("not_commit", "Only a commitment that Stripe bills can be renewed by an invoice.")
     if row.commit_ends_at is None or row.commit_ends_at <= now:
         raise Refused(*IN_PROGRESS, status=409)  # its end is being looked up, or it is becoming standard
     asked = Renewal(
@@ -112,11 +112,6 @@ def apply(account: Account, asked: Renewal, ended: Ended, facts: OperationFacts)
     else:
         done = replace(done, steps=keep_steps(done.account, renewed, facts.catalogue))
     return replace(done, reason="commitment renewed by the user")
-
-
-def _renew_from_credits(_: Subscription) -> Decision:
-    """Credits charge it at once, and the end moves on (CR-36)."""
-    raise Refused("not_available", "A commitment paid from credits cannot be renewed yet.", status=409)
 
 
 def _of_this_renewal(invoices: Iterable[StripeInvoice], command_id: str) -> StripeInvoice | None:
