@@ -1,11 +1,12 @@
 """A stand-in for Stripe's reads: subscriptions, customers and events of the lives in a file, as they stand at the end.
+Their schedules can be changed too, since every commit subscription gets one.
 
 The bearer comes from `STRIPE_SECRET_KEY`. It answers in the pinned API version only.
 """
 
 import asyncio
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from starlette.routing import Route
 
 from bursar.billing.stripe_objects import API_VERSION
 from bursar.service.demo.lives import JsonObject, Life, all_events, final_subscriptions, read_lives
+from bursar.service.demo.schedules import Schedules
 from bursar.service.demo.standing_in import has_bearer, listen, port_parser, serve_until_orphaned
 
 DEFAULT_LIMIT = 10
@@ -24,11 +26,12 @@ ENDED = frozenset({"canceled", "incomplete_expired"})
 
 
 class StripeReads:
-    """Answers from the lives; nothing can be changed through it."""
+    """Answers from the lives; only schedules can be changed through it."""
 
     def __init__(self, lives: Sequence[Life], secret_key: str) -> None:
         self._secret_key = secret_key
         self._subscriptions = {key: one for life in lives for key, one in final_subscriptions(life).items()}
+        self._schedules = Schedules(lives, self._subscriptions)
         self._customers = _last_customers(lives)
         self._events = _newest_first(all_events(lives))
 
@@ -39,11 +42,25 @@ class StripeReads:
                 Route("/v1/subscriptions/{key}", self.subscription, methods=["GET"]),
                 Route("/v1/customers/{key}", self.customer, methods=["GET"]),
                 Route("/v1/events", self.events, methods=["GET"]),
+                Route("/v1/subscription_schedules", self._checked(self._schedules.create), methods=["POST"]),
+                Route("/v1/subscription_schedules/{key}", self.schedule, methods=["GET"]),
+                Route("/v1/subscription_schedules/{key}", self._checked(self._schedules.update), methods=["POST"]),
+                Route(
+                    "/v1/subscription_schedules/{key}/release",
+                    self._checked(self._schedules.release),
+                    methods=["POST"],
+                ),
             ]
         )
 
     async def subscription(self, request: Request) -> Response:
         return self._refusal(request) or _one("subscription", self._subscriptions, request.path_params["key"])
+
+    async def schedule(self, request: Request) -> Response:
+        key = request.path_params["key"]
+        known = self._schedules.retrieve(key)
+        found = {key: known} if known else {}
+        return self._refusal(request) or _one("subscription_schedule", found, key)
 
     async def customer(self, request: Request) -> Response:
         return self._refusal(request) or _one("customer", self._customers, request.path_params["key"])
@@ -73,6 +90,12 @@ class StripeReads:
             if asked.get("type") in (None, event["type"]) and earliest <= event["created"] < before
         ]
         return self._refusal(request) or _page(request, found)
+
+    def _checked(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def checked(request: Request) -> Response:
+            return self._refusal(request) or await answer(request)
+
+        return checked
 
     def _refusal(self, request: Request) -> Response | None:
         if not has_bearer(request, self._secret_key):

@@ -11,7 +11,13 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from bursar.billing.catalogue import Prices
 from bursar.billing.errors import Permanent
+from bursar.billing.kiloclaw.operations.schedule import keep_schedule
+from bursar.billing.kiloclaw.phases import KeptSchedule, ScheduleTerms
+from bursar.billing.kiloclaw.scheduling import KeepAsked
+from bursar.billing.operations import Ended, Journal, advance
+from bursar.billing.stripe_calls import Call, Method
 from bursar.billing.stripe_objects import API_VERSION
 from bursar.service.demo.generator import generated_lives
 from bursar.service.demo.lives import Life, customers_of_users
@@ -150,6 +156,41 @@ async def test_what_stripe_does_not_know_is_missing(stand_ins: StandIns) -> None
     async with StripeGateway("sk_test_wrong", api_base=stand_ins.stripe_url) as gateway:
         with pytest.raises(Permanent):
             await gateway.retrieve_subscription("sub_nobody")
+
+
+async def test_kc_40_a_commit_subscription_without_a_schedule_gets_one_and_is_let_go(
+    stand_ins: StandIns, lives: list[Life]
+) -> None:
+    life = next(one for one in lives if one.name.startswith("resubscribes"))
+    subscription_id = life.final[-1]["id"]
+    terms = ScheduleTerms(
+        user_id="user-a", prices=Prices(standard=(life.prices["standard"],), commit=(life.prices["commit"],))
+    )
+    asked = KeepAsked(subscription_id=subscription_id, terms=terms)
+    async with StripeGateway(STRIPE_KEY, api_base=stand_ins.stripe_url) as gateway:
+        made = KeptSchedule.model_validate((await _carried_out(gateway, asked)).result)
+        adopted = KeptSchedule.model_validate((await _carried_out(gateway, asked)).result)
+        release = Call("release", Method.RELEASE_SCHEDULE, made.schedule_id)
+        released = await gateway.call(release, "a-key")
+        read = await gateway.retrieve_subscription(subscription_id)
+    assert made == adopted
+    assert (made.plan, made.scheduled_plan, made.scheduled_by) == ("commit", "standard", "auto")
+    assert made.commit_ends_at
+    assert made.commit_ends_at.timestamp() == life.final[-1]["items"][0]["current_period_end"]
+    assert released["status"] == "released"
+    assert read is not None
+    assert read.schedule is None
+
+
+async def _carried_out(gateway: StripeGateway, asked: KeepAsked) -> Ended:
+    journal = Journal()
+    for number in range(10):
+        following = advance(lambda: keep_schedule(asked), journal)
+        if isinstance(following, Ended):
+            return following
+        assert isinstance(following, Call)
+        journal = journal.answered(following, await gateway.call(following, f"{asked.subscription_id}:{number}"))
+    raise AssertionError("the plan does not end")
 
 
 async def test_stripe_lists_come_in_pages_newest_first(stand_ins: StandIns, lives: list[Life]) -> None:
