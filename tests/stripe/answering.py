@@ -1,7 +1,7 @@
 """One call from its parameters to its answer: checked, looked up by its key, carried out, remembered."""
 
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from bursar.billing.stripe_objects import API_VERSION
@@ -33,6 +33,15 @@ class Call:
         return self.headers.get("idempotency-key") if self.method == "POST" else None
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """An answer, before it is given: the fault that it meets, and whether the call's key is its own."""
+
+    answer: Answer
+    fault: Fault | None = None
+    has_key: bool = False
+
+
 @dataclass(slots=True)
 class Answering:
     """Answers calls about a world."""
@@ -43,34 +52,32 @@ class Answering:
     keys: Keys = field(default_factory=Keys)
     mismatches: list[str] = field(default_factory=list)  # with Stripe's description: path and field
 
-    def begin(self, call: Call) -> tuple[Answer, Fault | None]:
-        """The answer, and the fault that it meets. `end` must follow once it was given, or was not."""
+    def begin(self, call: Call) -> Begun:
+        """The answer. `end` must follow once it was given, or was not."""
         request_id = self.world.ids.new("req", 14)
-        answer, fault = self._answer(call, request_id)
-        return Answer(answer.status, answer.body, {"Request-Id": request_id, **answer.headers}), fault
+        begun = self._begin(call, request_id)
+        answer = replace(begun.answer, headers={"Request-Id": request_id, **begun.answer.headers})
+        return replace(begun, answer=answer)
 
-    def end(self, call: Call, answer: Answer, fault: Fault | None) -> None:
-        """The call is over: its key is free, or remembers the answer."""
-        if (key := call.idempotency_key) is None or key not in self.keys.known:
-            return
-        if answer.status != HTTPStatus.CONFLICT and fault not in NOT_KEPT:
-            self.keys.keep(key, answer)
-        self.keys.end(key)
+    def end(self, call: Call, begun: Begun) -> None:
+        """The call is over: its key remembers the answer, or is free again."""
+        if begun.has_key and call.idempotency_key is not None:
+            self.keys.end(call.idempotency_key, None if begun.fault in NOT_KEPT else begun.answer)
 
-    def _answer(self, call: Call, request_id: str) -> tuple[Answer, Fault | None]:
+    def _begin(self, call: Call, request_id: str) -> Begun:
         route = find(call.method, call.path)
+        key = call.idempotency_key
         try:
             _check_headers(call)
             if route is None:
                 raise _unknown(call)
             self._check_request(call, route)
-            asked = (call.method, call.path, call.params)
-            if call.idempotency_key and (known := self.keys.begin(call.idempotency_key, asked)):
-                return known, None
+            if key and (known := self.keys.begin(key, (call.method, call.path, call.params))):
+                return Begun(known)
         except StripeRefusal as refusal:
-            return Answer(refusal.status, refusal.body), Fault.LOCK_TIMEOUT if not refusal.kept else None
+            return Begun(Answer(refusal.status, refusal.body))
         fault = self.faults.take(route.name, f"{call.method} {call.path}")
-        return self._carry_out(call, route, fault, request_id), fault
+        return Begun(self._carry_out(call, route, fault, request_id), fault, has_key=key is not None)
 
     def _carry_out(self, call: Call, route: Route, fault: Fault | None, request_id: str) -> Answer:
         if instead := _instead(fault):

@@ -66,16 +66,19 @@ def due(world: World) -> Iterator[Due]:
         yield Due(session["expires_at"], 5, partial(expired, world, session))
 
 
-def complete(world: World, session_id: str, card: Card, promotion_code: str | None = None) -> JsonObject:
+def complete(world: World, session_id: str, card: Card | None, promotion_code: str | None = None) -> JsonObject:
     """The customer gives a card and pays. Raises `CardDeclined`, or `StripeRefusal` for a session that is not open."""
     session = world.get("checkout.session", session_id)
     if session["status"] != "open":
         raise StripeRefusal(f"The customer sees that this session is {session['status']}.")
     if card is Card.DECLINED:
         raise CardDeclined(session_id)
+    if card is None and session["payment_method_collection"] != "if_required":
+        raise StripeRefusal("The customer sees that a card is required.")
     customer_id = session["customer"] or customers.create(world, {"email": session["customer_email"]})["id"]
     session["customer"] = customer_id
-    customers.give_card(world, customer_id, card)
+    if card:
+        customers.give_card(world, customer_id, card)
     if session["mode"] == "subscription":
         _subscribe(world, session, promotion_code)
     elif session["mode"] == "payment":
@@ -97,6 +100,7 @@ def _subscribe(world: World, session: JsonObject, promotion_code: str | None) ->
         metadata=changed({}, data.get("metadata")),
         trial_end=_trial_end(world, data),
         discounts_asked=session["discounts"],
+        trial_settings=data.get("trial_settings"),
     )
     invoice = world.get("invoice", subscription["latest_invoice"])
     session |= {"subscription": subscription["id"], "invoice": invoice["id"], "amount_total": invoice["total"]}

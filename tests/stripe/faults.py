@@ -32,7 +32,8 @@ class Faults:
     """The faults that are still to come. A call is named as in `routes.HANDLERS`, or with the id itself in its path."""
 
     planned: list[Planned] = field(default_factory=list)
-    released: asyncio.Event = field(default_factory=asyncio.Event)
+    holding: asyncio.Event = field(default_factory=asyncio.Event)  # set while an answer is held
+    _released: asyncio.Event = field(default_factory=asyncio.Event)
 
     def next(self, call: str, fault: Fault, *, times: int = 1, skip: int = 0) -> None:
         """The next call of this name meets this fault, after `skip` that do not; so do `times` of them."""
@@ -40,7 +41,14 @@ class Faults:
 
     def let_go(self) -> None:
         """Give the answers that are held."""
-        self.released.set()
+        self._released.set()
+
+    async def hold(self) -> None:
+        """Wait for `let_go`."""
+        self._released.clear()
+        self.holding.set()
+        await self._released.wait()
+        self.holding.clear()
 
     def take(self, *names: str) -> Fault | None:
         """The fault that a call of one of these names meets now."""

@@ -38,22 +38,17 @@ class Keys:
             message = (
                 "Keys for idempotent requests can only be used with the same parameters they were first used with."
             )
-            raise _refusal(message, HTTPStatus.BAD_REQUEST, type="idempotency_error")
+            raise StripeRefusal(message, type="idempotency_error")
         if seen.answer is None:
             message = "There is currently another in-progress request using this Idempotent Key."
-            raise _refusal(message, HTTPStatus.CONFLICT, code="idempotency_key_in_use", type="idempotency_error")
+            raise StripeRefusal(
+                message, status=HTTPStatus.CONFLICT, code="idempotency_key_in_use", type="idempotency_error"
+            )
         return replace(seen.answer, headers={"Idempotent-Replayed": "true"})
 
-    def keep(self, key: str, answer: Answer) -> None:
-        self.known[key].answer = answer
-
-    def end(self, key: str) -> None:
-        """The call was answered; a key without a kept answer is free again."""
-        if key in self.known and self.known[key].answer is None:
+    def end(self, key: str, answer: Answer | None) -> None:
+        """The call was answered: the key remembers it, or is free again."""
+        if answer is None:
             del self.known[key]
-
-
-def _refusal(message: str, status: HTTPStatus, **fields: str) -> StripeRefusal:
-    refusal = StripeRefusal(message, status=status, **fields)
-    refusal.kept = False
-    return refusal
+        else:
+            self.known[key].answer = answer

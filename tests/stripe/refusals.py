@@ -7,14 +7,13 @@ NAMES = {"checkout.session": "checkout session"}
 
 
 class StripeRefusal(Exception):
-    """An answer other than 200. `kept` is False where Stripe does not remember it for the idempotency key."""
+    """An answer other than 200."""
 
     def __init__(
         self, message: str, *, code: str | None = None, param: str | None = None, status: int = 400, **more: Any
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.kept = True
         given = {"type": "invalid_request_error", "code": code, "param": param, "message": message, **more}
         self.error = {name: value for name, value in given.items() if value is not None}
 

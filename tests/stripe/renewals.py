@@ -25,6 +25,7 @@ def start(
     metadata: dict[str, str],
     trial_end: int | None = None,
     discounts_asked: Sequence[JsonObject] = (),
+    trial_settings: JsonObject | None = None,
 ) -> JsonObject:
     """A new subscription with its first invoice, paid while the customer is there: active, trialing or incomplete."""
     made = blank("subscription", id=world.ids.new("sub"), customer=customer_id, metadata=metadata)
@@ -33,6 +34,7 @@ def start(
     made["items"]["url"] = f"/v1/subscription_items?subscription={made['id']}"
     made["items"]["data"] = [new_item(world, made["id"], price_id) for price_id in price_ids]
     made["discounts"] = discounts.redeem(world, discounts_asked, made["id"], customer_id)
+    made["trial_settings"] = trial_settings or made["trial_settings"]
     world.add("subscription", made)
     if trial_end:
         made |= {"status": "trialing", "trial_start": world.now, "trial_end": trial_end}

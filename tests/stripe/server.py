@@ -1,20 +1,25 @@
 """Stripe's API over HTTP on a port of 127.0.0.1. It can hang up without an answer, as a real connection does."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from urllib.parse import urlsplit
 
 import orjson
 
+from bursar.service.demo.lives import JsonObject
 from tests.stripe.answering import Answering, Call
 from tests.stripe.faults import Fault
-from tests.stripe.forms import decode
+from tests.stripe.forms import Params, decode
 from tests.stripe.idempotency import Answer
+from tests.stripe.refusals import StripeRefusal
 
 HANGS_UP = (Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER)
 MAX_BODY_BYTES = 1 << 20
+CONTROL = "/stand-in/"
+Control = Callable[[str, Params], Awaitable[JsonObject]]
 
 
 @dataclass(slots=True)
@@ -23,6 +28,7 @@ class Server:
 
     answering: Answering
     calls: list[Call] = field(default_factory=list)
+    control: Control | None = None  # where a test in another process drives it
     _sessions: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
@@ -46,7 +52,6 @@ class Server:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while call := await _read(reader):
-                self.calls.append(call)
                 answer = await self._answer(call)
                 if answer is None:
                     return
@@ -59,13 +64,24 @@ class Server:
 
     async def _answer(self, call: Call) -> Answer | None:
         """None where the caller gets no answer."""
-        answer, fault = self.answering.begin(call)
+        if call.path.startswith(CONTROL):
+            return await self._controlled(call)
+        self.calls.append(call)
+        begun = self.answering.begin(call)
         try:
-            if fault is Fault.HELD:
-                await self.answering.faults.released.wait()
+            if begun.fault is Fault.HELD:
+                await self.answering.faults.hold()
         finally:
-            self.answering.end(call, answer, fault)
-        return None if fault in HANGS_UP else answer
+            self.answering.end(call, begun)
+        return None if begun.fault in HANGS_UP else begun.answer
+
+    async def _controlled(self, call: Call) -> Answer:
+        if self.control is None:
+            return Answer(HTTPStatus.NOT_FOUND, {})
+        try:
+            return Answer(HTTPStatus.OK, await self.control(call.path.removeprefix(CONTROL), call.params))
+        except (StripeRefusal, ValueError, KeyError) as error:
+            return Answer(HTTPStatus.BAD_REQUEST, {"error": f"{type(error).__name__}: {error}"})
 
 
 async def _read(reader: asyncio.StreamReader) -> Call | None:

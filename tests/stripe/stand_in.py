@@ -24,7 +24,7 @@ from tests.stripe.clock import MAX_DUE, next_due
 from tests.stripe.faults import Faults
 from tests.stripe.server import Server
 from tests.stripe.shapes import blank
-from tests.stripe.validation import description
+from tests.stripe.validation import Description, description
 from tests.stripe.world import COMMIT, STANDARD, Card, Policy, Price, World
 
 WEBHOOK_SECRET = "whsec_stand_in_0123456789abcdef"  # made up
@@ -55,13 +55,19 @@ class StripeStandIn:
 
     @property
     def mismatches(self) -> list[str]:
-        """What did not agree with Stripe's description."""
-        return self.server.answering.mismatches
+        """What did not agree with Stripe's description: of requests, answers and the objects of events."""
+        known = description()
+        events = {} if known is None else {one["type"]: _mismatch(known, one) for one in self.world.events}
+        of_events = [f"{event_type}: {problem}" for event_type, problem in events.items() if problem]
+        return [*self.server.answering.mismatches, *of_events]
 
     async def customer_pays(
-        self, session_id: str, card: Card = Card.GOOD, *, promotion_code: str | None = None
+        self, session_id: str, card: Card | None = Card.GOOD, *, promotion_code: str | None = None
     ) -> JsonObject:
-        """The customer fills in the page; the completed session. Raises `CardDeclined` where the card is."""
+        """The customer fills in the page; the completed session. Raises `CardDeclined` where the card is.
+
+        Without a card only where the session asks for none.
+        """
         return deepcopy(checkout.complete(self.world, session_id, card, promotion_code))
 
     async def customer_pays_invoice(self, invoice_id: str, card: Card = Card.GOOD) -> JsonObject:
@@ -174,6 +180,11 @@ async def stripe_stand_in(
 def unix(instant: datetime | int) -> int:
     """Whole Unix seconds."""
     return instant if isinstance(instant, int) else int(instant.timestamp())
+
+
+def _mismatch(known: Description, event: JsonObject) -> str | None:
+    thing = event["data"]["object"]
+    return known.mismatch_of_object(thing["object"], thing)
 
 
 def _sell(world: World, price: Price) -> None:
