@@ -13,6 +13,8 @@ class StepKind(StrEnum):
     READ_SUBSCRIPTIONS = "read_subscriptions"
     OPERATION = "operation"  # what a command changes at Stripe, all or nothing
     KEEP_SCHEDULE = "keep_schedule"  # likewise, of our own accord
+    GAP_CHECK = "gap_check"  # find the events that never came (MS-9)
+    RECONCILE = "reconcile"  # compare every row with Stripe (MS-10)
     END_SUBSCRIPTION = "end_subscription"  # at Stripe, of a user who was deleted (KC-120)
 
 

@@ -27,13 +27,13 @@ async def not_among(connection: Connection, message_ids: Sequence[str]) -> set[s
     """Those of the ids that were neither handled nor written down after a failure (MS-9)."""
     rows = await connection.fetch(
         """
-        SELECT id FROM unnest($1::text[]) AS id
-        WHERE NOT EXISTS (SELECT FROM inbox WHERE message_id = id)
-            AND NOT EXISTS (SELECT FROM parked_messages WHERE message_id = id)
+        SELECT wanted FROM unnest($1::text[]) AS wanted
+        WHERE NOT EXISTS (SELECT FROM inbox WHERE message_id = wanted)
+            AND NOT EXISTS (SELECT FROM parked_messages WHERE message_id = wanted)
         """,
         message_ids,
     )
-    return {row["id"] for row in rows}
+    return {row["wanted"] for row in rows}
 
 
 async def forget_before(connection: Connection, cutoff: datetime, limit: int) -> int:

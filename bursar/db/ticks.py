@@ -168,7 +168,7 @@ async def status_of(connection: Connection, tick_id: int) -> TickStatus | None:
     tick = await connection.fetchrow("SELECT id, sweep, due_at, partitions FROM ticks WHERE id = $1", tick_id)
     if tick is None:
         return None
-    rows = await connection.fetch("SELECT state, counts FROM tick_partitions WHERE tick_id = $1", tick_id)
+    rows = await connection.fetch("SELECT state, counts, reported FROM tick_partitions WHERE tick_id = $1", tick_id)
     states = {row["state"] for row in rows}
     whole = tick["partitions"] is not None and len(rows) >= tick["partitions"] and "running" not in states
     state: TickState = "running"
@@ -176,8 +176,34 @@ async def status_of(connection: Connection, tick_id: int) -> TickStatus | None:
         state = "superseded" if "superseded" in states else "done"
     total: Counts = {}
     for row in rows:
-        total = added(total, row["counts"])
+        total = added(added(total, row["counts"]), row["reported"] or {})
     return TickStatus(Tick(tick["id"], tick["sweep"], tick["due_at"]), state, total)
+
+
+async def report(connection: Connection, tick_id: int, partition: int, sweep: str, counts: Mapping[str, int]) -> None:
+    """Add what a step of that tick found; the same step again replaces it."""
+    await connection.execute(
+        """
+        UPDATE tick_partitions SET reported = coalesce(reported, '{}') || jsonb_build_object($3::text, $4::jsonb)
+        WHERE tick_id = $1 AND partition = $2
+        """,
+        tick_id,
+        partition,
+        sweep,
+        dict(counts),
+    )
+
+
+async def last_reported(connection: Connection, sweep: str) -> datetime | None:
+    """When the newest tick began (real time) for which that sweep's step came to its end."""
+    began_at: datetime | None = await connection.fetchval(
+        """
+        SELECT began_at FROM tick_partitions WHERE reported IS NOT NULL AND reported ? $1
+        ORDER BY began_at DESC LIMIT 1
+        """,
+        sweep,
+    )
+    return began_at
 
 
 async def forget_before(connection: Connection, cutoff: datetime, limit: int) -> int:

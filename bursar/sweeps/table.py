@@ -14,6 +14,7 @@ from bursar.db.connections import Connection
 from bursar.db.items import Dedupe, Item, Situation
 from bursar.db.ticks import Tick
 from bursar.sweeps import credit_renewals, destructions, earlybird_warnings, expiries, resumes, trial_warnings
+from bursar.sweeps.checks import CHECKS
 from bursar.sweeps.pages import Page, Window
 
 DuePage = Callable[[Connection, Window], Awaitable[Page]]
@@ -38,7 +39,7 @@ STEPS = "steps"  # overdue steps and old rows: not of one account, see `service/
 
 # The names that ticks may have, each with the sweeps it runs, in order.
 PLANS: Mapping[str, tuple[str, ...]] = MappingProxyType(
-    {name: (name,) for name in (*SWEEPS, STEPS)} | {HOURLY: (*SWEEPS, STEPS)}
+    {name: (name,) for name in (*SWEEPS, STEPS, *CHECKS)} | {HOURLY: (*SWEEPS, STEPS, *CHECKS)}
 )
 
 PARTS = frozenset[type]({Profile, Hosting, Credits})

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bursar.service.cli import catalogue, mail, parked, parked_actions, processes, ticks, why
+from bursar.service.cli import backfill, catalogue, mail, parked, parked_actions, processes, ticks, why
 from bursar.service.cli.errors import CommandLine
 from bursar.service.observability.logs import configure_logging
 
@@ -46,6 +46,7 @@ app.command()(processes.migrate)
 app.command()(processes.demo)
 app.command()(ticks.tick)
 app.command()(why.why)
+app.command()(backfill.backfill)
 parked.group.command()(parked_actions.replay)
 parked.group.command()(parked_actions.discard)
 app.add_typer(parked.group, name="parked")

@@ -2,7 +2,7 @@
 
 import asyncio
 import json as jsons
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +16,7 @@ from bursar.service.broker.publisher import open_publisher
 from bursar.service.broker.topology import check_partitions
 from bursar.service.cli.dry_run import foresee_sweep
 from bursar.service.cli.errors import CommandFailed
+from bursar.service.cli.fields import instant
 from bursar.service.observability.tracing import new_traceparent
 from bursar.service.processes.starting import require_migrated, wait_for_broker, wait_for_database
 from bursar.service.settings import BrokerSettings, load_settings
@@ -32,20 +33,12 @@ def _sweep(name: str) -> str:
     return name
 
 
-def _instant(text: str) -> datetime:
-    try:
-        instant = datetime.fromisoformat(text)
-    except ValueError:
-        raise typer.BadParameter("an instant is written like 2026-07-01T00:00:00Z") from None
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
-
-
 def tick(
     sweep: Annotated[str, typer.Argument(callback=_sweep, help=f"One of {', '.join(PLANS)}.")],
     at: Annotated[
         datetime | None,
         typer.Option(
-            parser=_instant, metavar="INSTANT", help="Due instant, ISO 8601, UTC without an offset; default: now."
+            parser=instant, metavar="INSTANT", help="Due instant, ISO 8601, UTC without an offset; default: now."
         ),
     ] = None,
     *,

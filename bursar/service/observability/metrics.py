@@ -26,6 +26,7 @@ class Metrics:
         self._decisions()
         self._steps()
         self._stripe()
+        self._checks()
         self._web()
 
     def _lanes(self) -> None:
@@ -73,6 +74,14 @@ class Metrics:
             "How long requests to Stripe waited for the budget.",
             LATENCY_BUCKETS_SECONDS,
             "priority",
+        )
+
+    def _checks(self) -> None:
+        self.missed_events = self._counter(
+            "missed_events", "Events of Stripe's that never came, by outcome.", "outcome"
+        )
+        self.reconcile_findings = self._gauge(
+            "reconcile_findings", "What the last reconciliation of this process found, by kind.", "kind"
         )
 
     def _web(self) -> None:

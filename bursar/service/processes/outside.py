@@ -27,7 +27,14 @@ async def opened_outside(settings: Settings, metrics: Metrics) -> AsyncIterator[
         opened_mail(settings) as mail,
     ):
         instances = InstancesGateway(settings.kiloclaw_api_url, secret, client=client)
-        yield Outside(stripe.at(Priority.READ), stripe.at(Priority.PAYMENT), instances, mail, settings.app_url)
+        yield Outside(
+            stripe=stripe.at(Priority.READ),
+            payments=stripe.at(Priority.PAYMENT),
+            instances=instances,
+            mail=mail,
+            app_url=settings.app_url,
+            checks=stripe.at(Priority.SWEEP),
+        )
 
 
 def opened_stripe(settings: Settings, metrics: Metrics) -> StripeGateway:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import secrets
 import socket
+from collections.abc import Sequence
 
 from bursar.billing.catalogue import Catalogue
 from bursar.db.items import Item
@@ -15,6 +16,8 @@ from bursar.service.broker.publisher import MessagePublisher, open_publisher
 from bursar.service.broker.reading import Decode
 from bursar.service.broker.retries import Retries
 from bursar.service.broker.subscribers import Subscribers
+from bursar.service.checks.gap_check import GapChecker
+from bursar.service.checks.missed_events import MissedEvents
 from bursar.service.deciding.joint import JointDecider
 from bursar.service.observability.metrics import Metrics
 from bursar.service.processes.foundation import Foundation, foundation
@@ -25,6 +28,7 @@ from bursar.service.processes.outside import opened_outside
 from bursar.service.processes.publishing import PublisherKeeper
 from bursar.service.processes.readiness import ProcessReadiness
 from bursar.service.settings import Settings
+from bursar.service.steps.jobs import StepWork
 from bursar.service.steps.runner import Outside, StepRunner
 from bursar.service.ticks.expanding import TickExpander
 from bursar.service.ticks.paging import Sweeping
@@ -66,7 +70,7 @@ def _working_parts(base: Foundation, publisher: MessagePublisher, outside: Outsi
         metrics=base.metrics,
         max_batch=max_batch,
     )
-    runner = StepRunner(base.decider, outside, base.catalogue, base.metrics)
+    runner = StepRunner(base.decider, outside, base.catalogue, base.metrics, checks=_checks(base, publisher, outside))
     retries = Retries(base.decider, decode, sweeping, base.metrics)
     subscribers = Subscribers(
         base.settings.amqp_url,
@@ -82,6 +86,11 @@ def _working_parts(base: Foundation, publisher: MessagePublisher, outside: Outsi
         Part.of("ticks and dead letters", subscribers.run),
         Part.of("gauges", gauge.run),
     ]
+
+
+def _checks(base: Foundation, publisher: MessagePublisher, outside: Outside) -> Sequence[StepWork]:
+    missed = MissedEvents(outside.checks, base.decider, publisher)
+    return (GapChecker(missed, base.decider, base.metrics),)
 
 
 def decoder(catalogue: Catalogue) -> Decode:

@@ -1,7 +1,7 @@
 """The step runner of a process: a crew per kind of step, one for the instances, and the figures of what waits."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,12 +13,14 @@ from bursar.billing.steps import StepKind
 from bursar.db import instances, steps
 from bursar.db.connections import Connection
 from bursar.handlers.operations import OPERATIONS, operation_stopped
+from bursar.service.checks.listing import StripeLists
 from bursar.service.deciding.decider import Decider
 from bursar.service.gateways.mail import MailGateway
 from bursar.service.observability.metrics import Metrics
 from bursar.service.steps.bounds import UNRESOLVED_AFTER
 from bursar.service.steps.endings import SubscriptionEnder
 from bursar.service.steps.instance_crew import InstanceApi, InstanceCrew
+from bursar.service.steps.jobs import StepWork
 from bursar.service.steps.mails import MailSender
 from bursar.service.steps.operations import OperationCarrier, StripeCalls
 from bursar.service.steps.reads import SubscriptionsGateway, SubscriptionsReader
@@ -34,13 +36,16 @@ class StripeAccess(SubscriptionsGateway, StripeCalls, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Whom the steps call, and the product's address for the mails. `payments` goes first at Stripe (MS-11)."""
+    """Whom the steps call, and the product's address for the mails. `payments` goes first at Stripe, `checks` last
+    (MS-11).
+    """
 
     stripe: StripeAccess
     payments: StripeCalls
     instances: InstanceApi
     mail: MailGateway
     app_url: str
+    checks: StripeLists
 
 
 class StepRunner:
@@ -53,14 +58,16 @@ class StepRunner:
         catalogue: Catalogue,
         metrics: Metrics,
         operations: Mapping[str, Operation[Any]] = OPERATIONS,
+        checks: Sequence[StepWork] = (),
     ) -> None:
         self._decider = decider
         self._metrics = metrics
         together = Together(decider)
-        works = (
+        works: tuple[StepWork, ...] = (
             MailSender(outside.mail, outside.app_url),
             SubscriptionsReader(outside.stripe, catalogue),
             SubscriptionEnder(outside.stripe),
+            *checks,
         )
         carriers = [
             OperationCarrier(kind, stripe, operations, decider, catalogue)

@@ -17,6 +17,7 @@ from bursar.db.items import Item, Outcome, OutcomeState
 from bursar.db.ticks import Counts, TickProgress
 from bursar.handlers.messages import ReceivedMessage
 from bursar.service.deciding.decider import AT_FAULT, CONTENTION, DatabaseUnavailable, Decider
+from bursar.sweeps.checks import CHECKS, asking_for
 from bursar.sweeps.housekeeping import keep_house
 from bursar.sweeps.pages import START, Cursor, Page, Window
 from bursar.sweeps.table import PLANS, STEPS, candidate, due_page
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 
 PAGE_ACCOUNTS = 64
 HOUSE_PARTITION = 0  # the one whose lane does what belongs to no partition
+OF_THE_HOUSE = frozenset({STEPS, *CHECKS})
 
 
 class PartitionTick(BaseModel):
@@ -90,6 +92,8 @@ class Sweeping:
             )
         elif found.sweep == STEPS:
             await self._keep_house(before, found)
+        elif found.sweep in CHECKS:
+            await self._decide([asking_for(found.sweep, before.tick)], self._saving(before, found), found.sweep)
         else:
             found_at = zip(found.page.keys, found.page.instants, strict=True)
             items = [candidate(key, found.sweep, before.tick, self._catalogue, at) for key, at in found_at]
@@ -99,12 +103,12 @@ class Sweeping:
         """Pass over the sweeps that find nothing: a quiet hour costs one transaction on a partition, not one each."""
         at, skipped = before, dict[str, dict[str, int]]()
         for sweep in PLANS[before.tick.sweep][before.stage :]:
-            if sweep == STEPS and at.partition == HOUSE_PARTITION:
+            if sweep in OF_THE_HOUSE and at.partition == HOUSE_PARTITION:
                 return Found(at, skipped, sweep, NOTHING)
-            page = NOTHING if sweep == STEPS else await self._due(connection, sweep, at)
+            page = NOTHING if sweep in OF_THE_HOUSE else await self._due(connection, sweep, at)
             if page.keys:
                 return Found(at, skipped, sweep, page)
-            if sweep != STEPS:
+            if sweep not in OF_THE_HOUSE:
                 skipped[sweep] = _counts(())
             at = _moved(at, None)
         return Found(at, skipped, None, NOTHING)
@@ -130,7 +134,8 @@ class Sweeping:
     def _saving(self, before: TickProgress, found: Found) -> Also:
         async def also(connection: Connection, outcomes: Sequence[Outcome]) -> None:
             moved = _moved(found.at, found.page.cursor.saved() if found.page.cursor else None)
-            await self._save(connection, before, moved, found.skipped | {found.sweep or "": _counts(outcomes)})
+            counts = _asked(outcomes) if found.sweep in CHECKS else _counts(outcomes)
+            await self._save(connection, before, moved, found.skipped | {found.sweep or "": counts})
 
         return also
 
@@ -182,6 +187,11 @@ def _counts(outcomes: Sequence[Outcome]) -> dict[str, int]:
         for name, number in (outcome.decision.counts if outcome.decision else {}).items():
             counts[name] = counts.get(name, 0) + number
     return counts
+
+
+def _asked(outcomes: Sequence[Outcome]) -> dict[str, int]:
+    """Of a check: what it found is reported once its step is done."""
+    return {"asked": sum(outcome.state is OutcomeState.APPLIED for outcome in outcomes)}
 
 
 async def _alone(connection: Connection, outcomes: Sequence[Outcome], also: Also) -> None:

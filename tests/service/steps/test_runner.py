@@ -7,6 +7,7 @@ from bursar.service.gateways.instances import CallOutcome
 from bursar.service.steps.crew import Crew
 from bursar.service.steps.runner import Outside, StepRunner
 from tests.billing.kiloclaw.making import CATALOGUE
+from tests.service.checks.listing import FakeListing
 from tests.service.steps.acting import Acting, acting, suspended_trial
 
 PATIENCE_SECONDS = 10.0
@@ -20,7 +21,9 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 
 def a_runner(worker: Acting) -> StepRunner:
-    outside = Outside(worker.stripe, worker.stripe, worker.instances, worker.mail, "https://app.example.com")
+    outside = Outside(
+        worker.stripe, worker.stripe, worker.instances, worker.mail, "https://app.example.com", FakeListing()
+    )
     return StepRunner(worker.decider, outside, CATALOGUE, worker.metrics)
 
 
