@@ -28,6 +28,7 @@ from tests.service.demo.serving import serving
 from tests.service.processes.running import until
 from tests.service.web.serving import settings
 from tests.stripe.stand_in import WEBHOOK_SECRET, StripeStandIn, stripe_stand_in
+from tests.stripe.world import AfterDunning, Policy
 
 PARTITIONS = 4  # fewer queues to declare; the number changes nothing in a story
 API_SECRET, CRON_SECRET = "api-secret", "cron-secret"
@@ -100,7 +101,9 @@ class World:
 async def a_world(database_url: str, amqp_url: str, now: datetime) -> AsyncIterator[World]:
     """A running service that knows nobody yet, at that instant."""
     async with AsyncExitStack() as stack:
-        stripe = await stack.enter_async_context(stripe_stand_in(now=now))
+        stripe = await stack.enter_async_context(
+            stripe_stand_in(now=now, policy=Policy(after_dunning=AfterDunning.UNPAID))
+        )
         sink, instances = MailSink(), InstanceApi(API_SECRET)
         smtp_port = await stack.enter_async_context(_smtp(sink))
         instances_url = await stack.enter_async_context(serving(instances.app(), STORY_SECONDS))
