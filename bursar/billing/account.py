@@ -10,6 +10,8 @@ from typing import Any, Self, TypeVar
 
 USER_PREFIX = "user:"
 CUSTOMER_PREFIX = "customer:"
+PAYMENT_PREFIX = "payment:"
+LOOKED_UP_PREFIXES = (CUSTOMER_PREFIX, PAYMENT_PREFIX)  # accounts whose user may be found in the database
 
 
 def user_key(user_id: str) -> str:
@@ -20,6 +22,11 @@ def user_key(user_id: str) -> str:
 def customer_key(stripe_customer_id: str) -> str:
     """The account key of a Stripe customer whose user is not known yet (KC-31)."""
     return CUSTOMER_PREFIX + stripe_customer_id
+
+
+def payment_key(payment_id: str) -> str:
+    """The account key of a payment whose user is not known yet (CR-11)."""
+    return PAYMENT_PREFIX + payment_id
 
 
 def user_id_of(key: str) -> str | None:

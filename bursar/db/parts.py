@@ -9,7 +9,8 @@ from bursar.billing.account import Account, Profile
 from bursar.billing.credits.ledger import Credits
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.operations import Operations
-from bursar.db import credits, kiloclaw, operations, users
+from bursar.db import credits as ledger
+from bursar.db import kiloclaw, operations, users
 from bursar.db.connections import Connection
 from bursar.db.saving import Change, SaveContext
 
@@ -29,7 +30,7 @@ STORES: Mapping[type[Any], PartStore] = MappingProxyType(
     {
         Profile: PartStore(users.load, users.save),
         Hosting: PartStore(kiloclaw.load, kiloclaw.save),
-        Credits: PartStore(credits.load, credits.save),
+        Credits: PartStore(ledger.load, ledger.save),
         Operations: PartStore(operations.load, operations.save),
     }
 )

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
-from pydantic import BaseModel, ValidationError
 
-from bursar.billing.account import CUSTOMER_PREFIX, Account, customer_key, user_key
+from bursar.billing.account import CUSTOMER_PREFIX, PAYMENT_PREFIX, Account, customer_key, payment_key, user_key
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnreadableMessage
@@ -22,13 +21,16 @@ from bursar.billing.stripe_objects import InvoiceEvent, SubscriptionEvent
 from bursar.billing.stripe_schedules import ScheduleEvent
 from bursar.db import users
 from bursar.db.connections import Connection
+from bursar.db.credits import keys_of_payments
 from bursar.db.items import Decide, Dedupe, Item, MessageCopy
+from bursar.handlers.credits import PARTS as CREDIT_PARTS
+from bursar.handlers.credits import dispute, is_of_top_up, payment, refund, top_up_invoice
+from bursar.handlers.reading import mapping, view
 
 STRIPE = "stripe."
+PAYMENT_SUCCEEDED, CHARGE_REFUNDED = "payment_intent.succeeded", "charge.refunded"
 MAX_BODY_BYTES = 1 << 20  # what the relay accepts
-MAX_NAMED_FIELDS = 5  # in the error of an unreadable message
 
-View = TypeVar("View", bound=BaseModel)
 Read = Callable[[Any, Catalogue], Decide]
 
 
@@ -54,17 +56,22 @@ class Handler:
 
 
 def _subscription(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
-    event = _view(SubscriptionEvent, body)
+    event = view(SubscriptionEvent, body)
     return lambda account, _: subscription_event(account, event, catalogue)
 
 
 def _schedule(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
-    event = _view(ScheduleEvent, body)
+    event = view(ScheduleEvent, body)
     return lambda account, _: schedule_event(account, event, catalogue)
 
 
+def _paid_invoice(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
+    """A top-up's invoice is a deposit; any other is a subscription's, or nobody's."""
+    return top_up_invoice(body) if is_of_top_up(body) else _invoice(body, catalogue)
+
+
 def _invoice(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
-    event = _view(InvoiceEvent, body)
+    event = view(InvoiceEvent, body)
 
     def decide(account: Account, _: object) -> Decision:
         return invoice_event(account, event)
@@ -87,8 +94,11 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         STRIPE + "subscription_schedule.canceled": Handler(_HOSTING, _schedule),
         STRIPE + "subscription_schedule.completed": Handler(_HOSTING, _schedule),
         STRIPE + "subscription_schedule.aborted": Handler(_HOSTING, _schedule),
-        STRIPE + "invoice.paid": Handler(_HOSTING, _invoice),
+        STRIPE + "invoice.paid": Handler(_HOSTING | CREDIT_PARTS, _paid_invoice),
         STRIPE + "invoice.payment_failed": Handler(_HOSTING, _invoice),
+        STRIPE + PAYMENT_SUCCEEDED: Handler(CREDIT_PARTS, payment),
+        STRIPE + CHARGE_REFUNDED: Handler(CREDIT_PARTS, refund),
+        STRIPE + "charge.dispute.closed": Handler(CREDIT_PARTS, dispute),
     }
 )
 
@@ -130,45 +140,57 @@ def parsed(body: bytes) -> Any:  # noqa: ANN401 - parsed JSON
 
 
 def account_of_event(event: Mapping[str, Any]) -> str | None:
-    """Whose a Stripe event is: by the user in its metadata, else by its customer; None when it names neither."""
-    stripe_object = _mapping(_mapping(event.get("data")).get("object"))
-    details = _mapping(_mapping(stripe_object.get("parent")).get("subscription_details"))
-    for metadata in (_mapping(stripe_object.get("metadata")), _mapping(details.get("metadata"))):
+    """Whose a Stripe event is: by the user in its metadata, else by its customer, else, of a dispute, by its payment;
+    None when it names none of them.
+    """
+    stripe_object = mapping(mapping(event.get("data")).get("object"))
+    details = mapping(mapping(stripe_object.get("parent")).get("subscription_details"))
+    for metadata in (mapping(stripe_object.get("metadata")), mapping(details.get("metadata"))):
         user_id = metadata.get("userId")
         if isinstance(user_id, str) and user_id:
             return user_key(user_id)
     customer = stripe_object.get("customer")
     customer_id = customer.get("id") if isinstance(customer, dict) else customer
-    return customer_key(customer_id) if isinstance(customer_id, str) and customer_id else None
+    if isinstance(customer_id, str) and customer_id:
+        return customer_key(customer_id)
+    return _payment_of(stripe_object)
+
+
+def is_nobodys(event_type: str, event: Mapping[str, Any]) -> bool:
+    """Whether an event of a handled type is none of our business: most payments are no top-ups (CR-10)."""
+    if event_type == PAYMENT_SUCCEEDED:
+        return not is_of_top_up(event)
+    return event_type == CHARGE_REFUNDED and account_of_event(event) is None
 
 
 def subscription_of_event(event: Any) -> str | None:  # noqa: ANN401 - parsed JSON
     """The subscription that a Stripe event is about or names."""
-    stripe_object = _mapping(_mapping(_mapping(event).get("data")).get("object"))
-    details = _mapping(_mapping(stripe_object.get("parent")).get("subscription_details"))
+    stripe_object = mapping(mapping(mapping(event).get("data")).get("object"))
+    details = mapping(mapping(stripe_object.get("parent")).get("subscription_details"))
     named = details.get("subscription") or stripe_object.get("subscription")
     is_itself = stripe_object.get("object") == "subscription"
-    found = stripe_object.get("id") if is_itself else _mapping(named).get("id", named)
+    found = stripe_object.get("id") if is_itself else mapping(named).get("id", named)
     return found if isinstance(found, str) else None
 
 
 async def resolve_accounts(connection: Connection, keys: set[str]) -> dict[str, str]:
-    """Account keys by Stripe customer, turned into their users' where these are known; the others stay."""
+    """Account keys by Stripe customer or payment, turned into their users' where these are known; the others stay."""
     customers = [key.removeprefix(CUSTOMER_PREFIX) for key in keys if key.startswith(CUSTOMER_PREFIX)]
-    if not customers:
-        return {key: key for key in keys}
-    known = await users.keys_of_customers(connection, customers)
-    return {key: known.get(key.removeprefix(CUSTOMER_PREFIX), key) for key in keys}
+    payments = [key.removeprefix(PAYMENT_PREFIX) for key in keys if key.startswith(PAYMENT_PREFIX)]
+    known = dict[str, str]()
+    if customers:
+        owners = await users.keys_of_customers(connection, customers)
+        known |= {customer_key(customer_id): owner for customer_id, owner in owners.items()}
+    if payments:
+        payers = await keys_of_payments(connection, payments)
+        known |= {payment_key(payment_id): payer for payment_id, payer in payers.items()}
+    return {key: known.get(key, key) for key in keys}
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - parsed JSON
-    return value if isinstance(value, dict) else {}
-
-
-def _view(view: type[View], body: Any) -> View:  # noqa: ANN401 - parsed JSON
-    """The body as that view; the error names the fields, never their values (MS-14)."""
-    try:
-        return view.model_validate(body)
-    except ValidationError as error:
-        wrong = [".".join(str(part) for part in one["loc"]) + " " + one["type"] for one in error.errors()]
-        raise UnreadableMessage("unreadable: " + ", ".join(wrong[:MAX_NAMED_FIELDS])) from None
+def _payment_of(stripe_object: Mapping[str, Any]) -> str | None:
+    """A dispute names its payment alone."""
+    if stripe_object.get("object") != "dispute":
+        return None
+    paid = stripe_object.get("payment_intent") or stripe_object.get("charge")
+    payment_id = mapping(paid).get("id", paid)
+    return payment_key(payment_id) if isinstance(payment_id, str) and payment_id else None

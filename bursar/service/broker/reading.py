@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from aiormq.abc import DeliveredMessage
 
-from bursar.billing.account import CUSTOMER_PREFIX, USER_PREFIX
+from bursar.billing.account import LOOKED_UP_PREFIXES, USER_PREFIX
 from bursar.billing.errors import UnreadableMessage
 from bursar.db.connections import Connection
 from bursar.db.items import Item, MessageCopy
@@ -68,9 +68,9 @@ def received_again(message: ParkedMessage) -> ReceivedMessage:
 
 
 async def read(messages: Sequence[ReceivedMessage], decode: Decode, database: Database) -> Read:
-    """Messages as items, in order. Customers that are known become their users; no message stops another."""
+    """Messages as items, in order. Known customers and payments become their users; no message stops another."""
     accounts = {message.account: message.account for message in messages}
-    if any(account.startswith(CUSTOMER_PREFIX) for account in accounts):
+    if any(account.startswith(LOOKED_UP_PREFIXES) for account in accounts):
         storable = {account for account in accounts if NUL not in account}
         accounts |= await database.with_connection(lambda connection: resolve_accounts(connection, storable))
     result = Read([], [])
@@ -102,8 +102,8 @@ def _require_sound(message: ReceivedMessage) -> None:
     for name, text in (("id", message.message_id), ("account", message.account)):
         if not text or len(text) > MAX_KEY_CHARACTERS or NUL in text:
             raise UnreadableMessage(f"a message needs an {name} of 1 to {MAX_KEY_CHARACTERS} characters")
-    if not message.account.startswith((USER_PREFIX, CUSTOMER_PREFIX)):
-        raise UnreadableMessage("a message's account begins with user: or customer:")
+    if not message.account.startswith((USER_PREFIX, *LOOKED_UP_PREFIXES)):
+        raise UnreadableMessage("a message's account begins with user:, customer: or payment:")
 
 
 def _id_of(message: ReceivedMessage) -> str:

@@ -13,6 +13,7 @@ from bursar.service.web import (
     users,
     webhooks,
 )
+from bursar.service.web.credits import router as credits_router
 from bursar.service.web.dependencies import WebDependencies
 from bursar.service.web.documents import documents_router
 from bursar.service.web.health import health_router
@@ -37,6 +38,7 @@ def make_app(dependencies: WebDependencies) -> FastAPI:
         kiloclaw.router,
         kiloclaw_subscription.router,
         kiloclaw_plans.router,
+        credits_router,
         ticks.router,
         ops.router,
         sweeps.router,

@@ -9,7 +9,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
-from bursar.billing.account import CUSTOMER_PREFIX
+from bursar.billing.account import LOOKED_UP_PREFIXES
 from bursar.billing.errors import BursarError, Refused, UnreadableMessage
 from bursar.db import parked
 from bursar.db.clock import real_now
@@ -17,6 +17,7 @@ from bursar.db.items import MessageCopy
 from bursar.handlers.messages import (
     HANDLED_STRIPE_TYPES,
     STRIPE,
+    is_nobodys,
     parsed,
     resolve_accounts,
 )
@@ -62,7 +63,7 @@ async def _take(request: Request, web: WebDependencies) -> str:
     try:
         event = parsed(body)
         event_type = type_of(event)
-        if event_type not in HANDLED_STRIPE_TYPES:
+        if event_type not in HANDLED_STRIPE_TYPES or is_nobodys(event_type, event):
             return "ignored"
         wanted = relayed(event)
     except UnreadableMessage as error:
@@ -78,8 +79,10 @@ async def _publish(web: WebDependencies, event: RelayedEvent, body: bytes, trace
 
 
 async def _resolved(web: WebDependencies, account: str) -> str:
-    """The user's account, where only a known customer is named; the lane looks again if the database is silent."""
-    if not account.startswith(CUSTOMER_PREFIX):
+    """The user's account, where only a known customer or payment is named; the lane looks again if the database is
+    silent.
+    """
+    if not account.startswith(LOOKED_UP_PREFIXES):
         return account
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT_SECONDS), connected(web.decider.pool) as connection:

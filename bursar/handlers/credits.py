@@ -1,0 +1,68 @@
+"""Credits: the commands of the product, and the payments that Stripe tells of, as items for `decide_batch` (CR)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from bursar.billing.account import Account, user_key
+from bursar.billing.catalogue import Catalogue
+from bursar.billing.credits.deposits import charge_refunded, dispute_closed, payment_succeeded, top_up_invoice_paid
+from bursar.billing.credits.enrolment import Enrolment, enroll
+from bursar.billing.credits.ledger import Credits
+from bursar.billing.credits.payments import (
+    ChargeEvent,
+    DisputeEvent,
+    PaidInvoiceEvent,
+    PaymentEvent,
+    is_top_up,
+)
+from bursar.billing.decision import Decision
+from bursar.billing.kiloclaw.rows import Hosting
+from bursar.billing.operations import Operations
+from bursar.db.items import Decide, Item, Situation
+from bursar.handlers.reading import mapping, view
+
+PARTS = frozenset[type[Any]]({Credits})
+ENROLMENT_PARTS = frozenset[type[Any]]({Hosting, Credits, Operations})
+
+
+def enrolment_item(user_id: str, asked: Enrolment, catalogue: Catalogue) -> Item:
+    """Pay hosting from credits (CR-20…CR-25)."""
+
+    def decide(account: Account, facts: Situation) -> Decision:
+        return enroll(account, asked, catalogue, facts.now)
+
+    return Item(asked.command_id, user_key(user_id), ENROLMENT_PARTS, decide, actor="api")
+
+
+def payment(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
+    """`payment_intent.succeeded` (CR-10)."""
+    event = view(PaymentEvent, body)
+    return lambda account, _: payment_succeeded(account, event)
+
+
+def top_up_invoice(body: Any) -> Decide:  # noqa: ANN401 - parsed JSON
+    """`invoice.paid` of a top-up (CR-10)."""
+    event = view(PaidInvoiceEvent, body)
+    return lambda account, _: top_up_invoice_paid(account, event)
+
+
+def refund(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
+    """`charge.refunded` (CR-11)."""
+    event = view(ChargeEvent, body)
+    return lambda account, _: charge_refunded(account, event)
+
+
+def dispute(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
+    """`charge.dispute.closed` (CR-11)."""
+    event = view(DisputeEvent, body)
+    return lambda account, _: dispute_closed(account, event)
+
+
+def is_of_top_up(event: Any) -> bool:  # noqa: ANN401 - parsed JSON
+    """Whether the object of an event says that it is a top-up's."""
+    return is_top_up(metadata_of(event))
+
+
+def metadata_of(event: Any) -> Mapping[str, Any]:  # noqa: ANN401 - parsed JSON
+    """The metadata of an event's object."""
+    return mapping(mapping(mapping(mapping(event).get("data")).get("object")).get("metadata"))

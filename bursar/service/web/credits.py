@@ -1,0 +1,58 @@
+"""`/v1/users/{user}/credits` and paying hosting from them: balance, ledger, enrolment (CR)."""
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+
+from bursar.billing.catalogue import PaidPlan
+from bursar.billing.credits.enrolment import Enrolment
+from bursar.db.credits import page_of_entries, statement
+from bursar.handlers.credits import enrolment_item
+from bursar.service.web.commands import decided
+from bursar.service.web.dependencies import Web, connected
+from bursar.service.web.fields import Command, Cursor, Id, Limit, UserId
+from bursar.service.web.problems import documented
+from bursar.service.web.routes import COMMON_CODES, KEYED_CODES, ApiRoute, CommandId, documented_bearer
+
+router = APIRouter(prefix="/v1/users/{user}", tags=["credits"], route_class=ApiRoute, dependencies=[documented_bearer])
+ENROLMENT_CODES = (
+    "already_subscribed",
+    "insufficient_credits",
+    "instance_destroyed",
+    "instance_exists",
+    "instance_of_another",
+    "operation_in_progress",
+)
+
+
+class WantedEnrolment(Command):
+    """The plan to pay from credits, and the instance that it covers."""
+
+    plan: PaidPlan
+    instance_id: Id
+
+
+@router.get("/credits", responses=documented(*COMMON_CODES))
+async def get_credits(user: UserId, web: Web) -> dict[str, int]:
+    """What the user acquired and used so far, and the balance, in microdollars (CR-1)."""
+    async with connected(web.decider.pool) as connection:
+        return asdict(await statement(connection, user))
+
+
+@router.get("/credits/transactions", responses=documented(*COMMON_CODES))
+async def get_transactions(user: UserId, web: Web, cursor: Cursor = None, limit: Limit = 50) -> dict[str, Any]:
+    """The entries of the user's ledger, newest first; amounts are signed (CR-1)."""
+    async with connected(web.decider.pool) as connection:
+        entries = await page_of_entries(connection, user, cursor, limit)
+    return {
+        "entries": [asdict(entry) for entry in entries],
+        "next_cursor": entries[-1].id if len(entries) == limit else None,
+    }
+
+
+@router.post("/kiloclaw/enroll", responses=documented(*COMMON_CODES, *KEYED_CODES, "busy", *ENROLMENT_CODES))
+async def enroll(user: UserId, asked: WantedEnrolment, web: Web, command_id: CommandId) -> dict[str, Any]:
+    """Pay hosting from credits, beginning now (CR-20…CR-25); `insufficient_credits` tells the shortfall."""
+    wanted = Enrolment(asked.plan, asked.instance_id, command_id)
+    return dict(await decided(web.decider, enrolment_item(user, wanted, web.catalogue)))
