@@ -9,7 +9,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import asyncpg
@@ -49,6 +49,11 @@ class World:
     instance_api: InstanceApi
     watch: QuietWatch
     seed: int = 7
+
+    @property
+    def now(self) -> datetime:
+        """Business time and Stripe's."""
+        return datetime.fromtimestamp(self.stripe.world.now, UTC)
 
     async def at(self, now: datetime) -> dict[str, Any]:
         """Business time and Stripe's move to that instant, and all that follows is done. Returns the tick's counts."""
