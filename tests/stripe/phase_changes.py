@@ -22,7 +22,7 @@ def due(world: World) -> Iterator[Due]:
 
 def apply(world: World, subscription: JsonObject, phase: JsonObject) -> None:
     """Make the subscription what the phase says. A trial that the phase leaves out ends."""
-    trial_end = _trial_end(phase)
+    trial_end: int | None = phase["trial_end"]
     with world.updating(subscription, UPDATED):
         other_interval = _set_items(world, subscription, phase)
         asked = [_as_asked(one) for one in phase["discounts"] or ()]
@@ -34,14 +34,14 @@ def apply(world: World, subscription: JsonObject, phase: JsonObject) -> None:
         renewals.renew(world, subscription)
 
 
-def released(world: World, known: JsonObject) -> None:
+def released(world: World, known: JsonObject, status: str = "released") -> None:
     """The subscription goes on by itself; the schedule remembers it."""
     subscription = world.get("subscription", known["subscription"])
     with world.updating(subscription, UPDATED):
         subscription["schedule"] = None
-    known |= {"status": "released", "released_at": world.now, "current_phase": None}
+    known |= {"status": status, f"{status}_at": world.now, "current_phase": None}
     known |= {"released_subscription": subscription["id"], "subscription": None}
-    world.emit("subscription_schedule.released", known)
+    world.emit(f"subscription_schedule.{status}", known)
 
 
 def completed(world: World, known: JsonObject) -> None:
@@ -61,7 +61,7 @@ def _pass_boundary(world: World, schedule: JsonObject) -> None:
     elif schedule["end_behavior"] == "cancel":
         completed(world, schedule)
     else:
-        released(world, schedule)
+        released(world, schedule, world.policy.last_phase_leaves)
 
 
 def _set_items(world: World, subscription: JsonObject, phase: JsonObject) -> bool:
@@ -91,14 +91,6 @@ def _set_trial(world: World, subscription: JsonObject, trial_end: int | None, *,
         renewals.begin_period(world, subscription)
     elif other_interval:
         renewals.begin_period(world, subscription)
-
-
-def _trial_end(phase: JsonObject) -> int | None:
-    if phase["trial"]:
-        end_date: int = phase["end_date"]
-        return end_date
-    trial_end: int | None = phase["trial_end"]
-    return trial_end
 
 
 def _as_asked(one: JsonObject) -> JsonObject:

@@ -62,8 +62,7 @@ def _resolved(world: World, sent: Sequence[JsonObject], starts_at: int) -> Itera
             raise parameter_missing(f"{where}[items]")
         phase = _phase(world, one, starts_at)
         phase["end_date"] = _end(world, one, starts_at, where, is_last=index == len(sent) - 1)
-        if phase["end_date"] <= starts_at or (phase["trial_end"] or 0) > phase["end_date"]:
-            raise parameter_invalid(f"{where}[end_date]", "A phase ends after its start, and not before its trial.")
+        _settle_trial(phase, where)
         yield phase
         starts_at = phase["end_date"]
 
@@ -78,6 +77,19 @@ def _phase(world: World, one: JsonObject, starts_at: int) -> JsonObject:
     made |= {"trial": flag(one, "trial"), "billing_cycle_anchor": one.get("billing_cycle_anchor")}
     made["proration_behavior"] = one.get("proration_behavior", "create_prorations")
     return made
+
+
+def _settle_trial(phase: JsonObject, where: str) -> None:
+    """A phase that is all trial shows when that ends; sent together, the two must agree."""
+    starts_at, ends_at = phase["start_date"], phase["end_date"]
+    if ends_at <= starts_at:
+        raise parameter_invalid(f"{where}[end_date]", "A phase must end after it starts.")
+    if phase["trial"] and phase["trial_end"] not in (None, ends_at):
+        raise parameter_invalid(f"{where}[trial_end]", "With `trial`, `trial_end` must match the phase's end.")
+    if phase["trial_end"] is not None and phase["trial_end"] > ends_at:
+        raise parameter_invalid(f"{where}[trial_end]", "The trial must end within the phase.")
+    if phase["trial"]:
+        phase["trial_end"] = ends_at
 
 
 def _end(world: World, one: JsonObject, starts_at: int, where: str, *, is_last: bool) -> int:

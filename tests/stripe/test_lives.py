@@ -53,6 +53,18 @@ async def test_commit_becomes_standard_in_the_seventh_month_and_the_schedule_let
         assert paid_cents(stand_in) == [5_400, 2_500, 2_500]
 
 
+async def test_the_last_phase_may_also_leave_the_schedule_completed() -> None:
+    async with (
+        stripe_stand_in(now=START, policy=Policy(last_phase_leaves="completed")) as stand_in,
+        sdk(stand_in) as api,
+    ):
+        subscription, schedule = await commit_with_schedule(stand_in, api)
+        await stand_in.advance(month(8, 31) + HOUR)
+        left = stand_in.one("subscription_schedule", schedule.id)
+        assert (left["status"], left["completed_at"]) == ("completed", unix(month(8, 31)))
+        assert stand_in.subscription(subscription.id)["status"] == "active"
+
+
 async def test_months_keep_the_anchors_day_and_end_early_where_the_month_does() -> None:
     async with stripe_stand_in(now=START) as stand_in, sdk(stand_in) as api:
         subscription = await subscribed(stand_in, api)
@@ -114,6 +126,8 @@ async def test_a_commit_paid_ahead_is_a_trial_phase_that_bills_nothing_at_the_ol
         ahead = {"items": items, "duration": SIX_MONTHS, "trial": True}
         phases = [running, *then_standard(ahead)]
         await api.subscription_schedules.update_async(schedule.id, {"phases": phases, "proration_behavior": "none"})
+        shown = await api.subscription_schedules.retrieve_async(schedule.id)
+        assert (shown.phases[1].trial, shown.phases[1].trial_end) == (True, shown.phases[1].end_date)
         await stand_in.advance(month(12, 31))
         assert paid_cents(stand_in) == [5_400, 0]
         await stand_in.advance(datetime(2027, 1, 31, 10, tzinfo=UTC))

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from bursar.service.demo.lives import JsonObject
 from bursar.service.demo.stripe_shapes import StripeIds, skeleton
@@ -52,6 +52,7 @@ class Policy:
 
     retry_days: tuple[int, ...] = (3, 5, 7)
     after_dunning: AfterDunning = AfterDunning.CANCELED
+    last_phase_leaves: Literal["released", "completed"] = "released"  # a schedule; Stripe's pages say both
     draft_seconds: int = HOUR_SECONDS  # a renewal's invoice stands so long before it is charged
 
 
