@@ -69,6 +69,10 @@ class UnknownStripeStatus(Permanent):
     """Stripe sent a subscription status that no rule knows (KC-33): never guessed."""
 
 
+class UndeclaredTransition(Permanent):
+    """A row would come into a state, or by a way, that `billing/kiloclaw/transitions.py` does not declare."""
+
+
 def describe(error: BaseException) -> str:
     """What may be written down of an error (MS-14): our own sentence, else only its kind and where it was raised."""
     if isinstance(error, BursarError):
