@@ -103,8 +103,8 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(database_url: str, amqp_url: str, now: datetime) -> AsyncIterator[World]:
-    """A running service that knows nobody yet, at that instant."""
+async def a_world(database_url: str, amqp_url: str, now: datetime, **changes: Any) -> AsyncIterator[World]:
+    """A running service that knows nobody yet, at that instant; settings may be changed."""
     async with AsyncExitStack() as stack:
         stripe = await stack.enter_async_context(
             stripe_stand_in(now=now, policy=Policy(after_dunning=AfterDunning.UNPAID))
@@ -112,7 +112,7 @@ async def a_world(database_url: str, amqp_url: str, now: datetime) -> AsyncItera
         sink, instances = MailSink(), InstanceApi(API_SECRET)
         smtp_port = await stack.enter_async_context(_smtp(sink))
         instances_url = await stack.enter_async_context(serving(instances.app(), STORY_SECONDS))
-        chosen = _settings(database_url, amqp_url, stripe, instances_url, smtp_port)
+        chosen = _settings(database_url, amqp_url, stripe, instances_url, smtp_port, **changes)
         client = await stack.enter_async_context(_service(chosen))
         instances_client = await stack.enter_async_context(httpx.AsyncClient(base_url=instances_url))
         connection = await asyncpg.connect(database_url)
@@ -123,7 +123,9 @@ async def a_world(database_url: str, amqp_url: str, now: datetime) -> AsyncItera
         yield World(stripe, product, client, connection, sink, instances, watch)
 
 
-def _settings(database_url: str, amqp_url: str, stripe: StripeStandIn, instances_url: str, smtp_port: int) -> Settings:
+def _settings(
+    database_url: str, amqp_url: str, stripe: StripeStandIn, instances_url: str, smtp_port: int, **changes: Any
+) -> Settings:
     return settings(
         database_url=database_url,
         amqp_url=amqp_url,
@@ -144,6 +146,7 @@ def _settings(database_url: str, amqp_url: str, stripe: StripeStandIn, instances
         bursar_web_port=_free_port(),
         bursar_health_port=0,
         bursar_drain_seconds=DRAIN_SECONDS,
+        **changes,
     )
 
 
