@@ -34,6 +34,15 @@ def apply(world: World, subscription: JsonObject, phase: JsonObject) -> None:
         renewals.renew(world, subscription)
 
 
+def follow_end(world: World, subscription: JsonObject, cancel_at: int | None) -> None:
+    """The subscription shows when its schedule cancels it, and no longer when it does not."""
+    if subscription["cancel_at"] == cancel_at:
+        return
+    with world.updating(subscription, UPDATED):
+        subscription |= {"cancel_at": cancel_at, "cancel_at_period_end": False}
+        subscription["canceled_at"] = world.now if cancel_at else None
+
+
 def released(world: World, known: JsonObject, status: str = "released") -> None:
     """The subscription goes on by itself; the schedule remembers it."""
     subscription = world.get("subscription", known["subscription"])

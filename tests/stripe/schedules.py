@@ -2,9 +2,9 @@
 
 from bursar.service.demo.lives import JsonObject
 from tests.stripe import discounts, phases
-from tests.stripe.forms import Params, changed
+from tests.stripe.forms import Params, changed, flag
 from tests.stripe.lists import page
-from tests.stripe.phase_changes import SCHEDULE_UPDATED, apply, released
+from tests.stripe.phase_changes import SCHEDULE_UPDATED, apply, follow_end, released
 from tests.stripe.refusals import StripeRefusal, unknown_here
 from tests.stripe.shapes import blank
 from tests.stripe.subscription_state import ENDED, UPDATED, end, period
@@ -51,12 +51,15 @@ def update(world: World, params: Params, schedule: str) -> JsonObject:
         known["current_phase"] = phases.bounds(phases.running(world, planned))
     if "phases" in params:
         apply(world, subscription, phases.running(world, planned))
+    follow_end(world, subscription, planned[-1]["end_date"] if known["end_behavior"] == "cancel" else None)
     return known
 
 
-def release(world: World, _: Params, schedule: str) -> JsonObject:
+def release(world: World, params: Params, schedule: str) -> JsonObject:
     known = world.get("subscription_schedule", schedule)
     _refuse_ended(known, "release")
+    if known["end_behavior"] == "cancel" and not flag(params, "preserve_cancel_date"):
+        follow_end(world, world.get("subscription", known["subscription"]), None)
     released(world, known)
     return known
 
@@ -83,7 +86,7 @@ def _around(world: World, subscription: JsonObject) -> JsonObject:
     world.add("subscription_schedule", made)
     world.emit("subscription_schedule.created", made)
     with world.updating(subscription, UPDATED):
-        subscription |= {"schedule": made["id"], "cancel_at": None, "cancel_at_period_end": False}
+        subscription["schedule"] = made["id"]
     return made
 
 

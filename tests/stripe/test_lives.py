@@ -147,6 +147,22 @@ async def test_a_cancellation_at_the_periods_end_is_taken_back_and_made_again() 
         assert paid_cents(stand_in) == [2_500]
 
 
+@pytest.mark.parametrize("released", [False, True])
+async def test_a_schedule_made_while_a_cancellation_is_pending_cancels_unless_it_is_released(*, released: bool) -> None:
+    async with stripe_stand_in(now=START) as stand_in, sdk(stand_in) as api:
+        subscription = await subscribed(stand_in, api)
+        await api.subscriptions.update_async(subscription.id, {"cancel_at_period_end": True})
+        schedule = await api.subscription_schedules.create_async({"from_subscription": subscription.id})
+        assert schedule.end_behavior == "cancel"
+        assert stand_in.subscription(subscription.id)["cancel_at"] == unix(month(2, 28))
+        if released:
+            await api.subscription_schedules.release_async(schedule.id)
+        await stand_in.advance(month(3, 1))
+        assert stand_in.subscription(subscription.id)["status"] == ("active" if released else "canceled")
+        left = stand_in.one("subscription_schedule", schedule.id)["status"]
+        assert left == ("released" if released else "completed")
+
+
 @pytest.mark.parametrize("after", list(AfterDunning))
 async def test_dunning_ends_as_the_accounts_settings_say(after: AfterDunning) -> None:
     policy = Policy(retry_days=(3, 5), after_dunning=after)
