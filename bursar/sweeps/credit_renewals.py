@@ -5,8 +5,10 @@ from bursar.sweeps.pages import Page, Window, page_of
 
 
 async def due_renewals(connection: Connection, window: Window) -> Page:
-    """Active or past due, oldest renewal first. A row that is still behind once it is renewed is found again further
-    on.
+    """Active or past due, oldest renewal first.
+
+    A row that is still behind once it is renewed is found again further on, so the page after the last one is looked at
+    too: a row three months behind takes three items of one tick.
     """
     rows = await connection.fetch(
         """
@@ -22,4 +24,4 @@ async def due_renewals(connection: Connection, window: Window) -> Page:
         window.after.key,
         window.limit,
     )
-    return page_of(rows, window.limit)
+    return page_of(rows, max(len(rows), 1))

@@ -34,7 +34,8 @@ async def test_cr_30_pages_follow_each_other_oldest_first_and_tell_the_boundary(
     await make_rows(connection, 6_400, **PURE_CREDIT, credit_renewal_at=ties)
     pages = await all_pages(connection, SWEEP, window(partition=5))
 
-    assert [len(page.keys) for page in pages] == [64, 64, 64, 8]
+    # The last one is for rows that are still behind once they are renewed.
+    assert [len(page.keys) for page in pages] == [64, 64, 64, 8, 0]
     rows = await connection.fetch(
         """
         SELECT account_key, credit_renewal_at FROM kiloclaw_subscriptions WHERE partition = 5
