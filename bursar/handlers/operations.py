@@ -20,7 +20,7 @@ from bursar.billing.kiloclaw.operations.schedule import KEEPING
 from bursar.billing.kiloclaw.operations.switching import SWITCH, UNSWITCH
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Ended, Failure, Operation, OperationFacts
-from bursar.billing.steps import StepState
+from bursar.billing.steps import StepKind, StepState
 from bursar.db.items import Decide, Dedupe, Item, Situation, StepAnswer
 from bursar.db.steps import ClaimedStep
 from bursar.handlers.steps import PARTS
@@ -60,7 +60,7 @@ def operation_ended(
 
     left = ", ".join(ended.not_undone)
     result = _result(ended.failure) if ended.failure else {"result": dict(ended.result or {})}
-    state, error = (StepState.FAILED, f"not taken back: {left}") if left else (StepState.DONE, _error(ended))
+    state, error = (StepState.FAILED, f"not taken back: {left}") if left else (_state(step, ended), _error(ended))
     return _answering(step, decide, StepAnswer(step.id, step.lease, step.asked, state, error, result=result))
 
 
@@ -76,6 +76,11 @@ def operation_stopped(step: ClaimedStep, state: StepState, error: str) -> Item:
 
 def _answering(step: ClaimedStep, decide: Decide, answer: StepAnswer) -> Item:
     return Item(_cause(step), step.account_key, PARTS, decide, Dedupe.STEP, answer=answer)
+
+
+def _state(step: ClaimedStep, ended: Ended) -> StepState:
+    """Whoever sent a command is told why it failed; of a schedule that cannot be kept only operators are."""
+    return StepState.FAILED if ended.failure and step.kind is StepKind.KEEP_SCHEDULE else StepState.DONE
 
 
 def _cause(step: ClaimedStep) -> str:
