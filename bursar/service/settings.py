@@ -197,6 +197,12 @@ class Settings(MailSettings, BrokerSettings):
     bursar_batches_at_once: int = Field(
         BATCHES_AT_ONCE, ge=1, le=8, description="How many such transactions of a worker run at once, at most."
     )
+    bursar_reconcile_repairs: int = Field(
+        0,
+        ge=0,
+        le=10_000,
+        description="How many differences a reconciliation has repaired, by reading Stripe again; 0: it only reports.",
+    )
     bursar_log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least severe log lines that are written."
     )

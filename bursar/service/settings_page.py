@@ -16,8 +16,8 @@ Every process reads its settings from the environment. A wrong or missing one st
 sentence that names the variable, never its value. An empty value counts as missing. Where several values are allowed
 they are separated by commas.
 
-`bursar migrate` and `bursar parked list|show|discard` need `DATABASE_URL` only; `bursar parked replay` decides messages
-and needs all that a worker needs; `bursar tick` needs `AMQP_URL` and `BURSAR_PARTITIONS`
+`bursar migrate` and `bursar parked list|show|discard` need `DATABASE_URL` only; `bursar parked replay`, `bursar
+backfill` and `bursar reconcile` need all that a worker needs; `bursar tick` needs `AMQP_URL` and `BURSAR_PARTITIONS`
 too. `bursar mail send-test` needs `APP_URL` and the settings of its provider; `bursar mail preview` and `bursar
 catalogue check` need none.
 

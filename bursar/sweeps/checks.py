@@ -11,7 +11,7 @@ from bursar.billing.steps import Step, StepKind
 from bursar.db.items import Dedupe, Item, Situation
 from bursar.db.ticks import Tick
 
-CHECKS: Mapping[str, StepKind] = MappingProxyType({"gap_check": StepKind.GAP_CHECK})
+CHECKS: Mapping[str, StepKind] = MappingProxyType({"gap_check": StepKind.GAP_CHECK, "reconcile": StepKind.RECONCILE})
 
 
 def check_key(sweep: str) -> str:

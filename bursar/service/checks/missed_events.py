@@ -14,7 +14,7 @@ from bursar.billing.errors import Permanent, UnreadableMessage
 from bursar.db import inbox, parked
 from bursar.db.connections import Connection
 from bursar.db.items import MessageCopy
-from bursar.handlers.messages import HANDLED_STRIPE_TYPES, STRIPE, ReceivedMessage, resolve_accounts
+from bursar.handlers.messages import HANDLED_STRIPE_TYPES, STRIPE, ReceivedMessage, is_nobodys, resolve_accounts
 from bursar.handlers.relay import RelayedEvent, relayed
 from bursar.service.checks.listing import EventsGateway
 from bursar.service.deciding.decider import Decider
@@ -137,7 +137,9 @@ def _bounded(types: Sequence[str]) -> list[Sequence[str]]:
 
 
 def _is_of(event: Json, types: Sequence[str], until: datetime) -> bool:
-    return event.get("type") in types and _created(event) <= until.timestamp()
+    """Ours: the relay drops the others unseen, so they are never missing."""
+    is_ours = event.get("type") in types and not is_nobodys(str(event["type"]), event)
+    return is_ours and _created(event) <= until.timestamp()
 
 
 def _created(event: Json) -> float:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from bursar.service.cli import backfill, catalogue, mail, parked, parked_actions, processes, ticks, why
+from bursar.service.cli import backfill, catalogue, mail, parked, parked_actions, processes, reconcile, ticks, why
 from bursar.service.cli.errors import CommandLine
 from bursar.service.observability.logs import configure_logging
 
@@ -47,6 +47,7 @@ app.command()(processes.demo)
 app.command()(ticks.tick)
 app.command()(why.why)
 app.command()(backfill.backfill)
+app.command()(reconcile.reconcile)
 parked.group.command()(parked_actions.replay)
 parked.group.command()(parked_actions.discard)
 app.add_typer(parked.group, name="parked")

@@ -18,6 +18,8 @@ from bursar.service.broker.retries import Retries
 from bursar.service.broker.subscribers import Subscribers
 from bursar.service.checks.gap_check import GapChecker
 from bursar.service.checks.missed_events import MissedEvents
+from bursar.service.checks.reconcile_step import Reconciler
+from bursar.service.checks.reconciling import Reconciling
 from bursar.service.deciding.joint import JointDecider
 from bursar.service.observability.metrics import Metrics
 from bursar.service.processes.foundation import Foundation, foundation
@@ -90,7 +92,9 @@ def _working_parts(base: Foundation, publisher: MessagePublisher, outside: Outsi
 
 def _checks(base: Foundation, publisher: MessagePublisher, outside: Outside) -> Sequence[StepWork]:
     missed = MissedEvents(outside.checks, base.decider, publisher)
-    return (GapChecker(missed, base.decider, base.metrics),)
+    repairs = base.settings.bursar_reconcile_repairs
+    reconciling = Reconciling(outside.checks, base.decider, base.catalogue, repairs=repairs)
+    return GapChecker(missed, base.decider, base.metrics), Reconciler(reconciling, base.decider, base.metrics)
 
 
 def decoder(catalogue: Catalogue) -> Decode:

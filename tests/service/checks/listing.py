@@ -15,6 +15,7 @@ class FakeListing:
 
     events: list[dict[str, Any]] = field(default_factory=list)
     subscriptions: list[StripeSubscription] = field(default_factory=list)
+    unlisted: list[StripeSubscription] = field(default_factory=list)  # there, but on no page
     unreadable: tuple[str, ...] = ()
     asked: list[str | None] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
@@ -36,7 +37,7 @@ class FakeListing:
 
     async def retrieve_subscription(self, subscription_id: str) -> StripeSubscription | None:
         self._asked(subscription_id)
-        return next((one for one in self.subscriptions if one.id == subscription_id), None)
+        return next((one for one in (*self.subscriptions, *self.unlisted) if one.id == subscription_id), None)
 
     def _asked(self, name: str | None) -> None:
         self.asked.append(name)

@@ -16,7 +16,20 @@ def is_one_sentence(ran: Ran) -> bool:
 def test_help_names_every_command() -> None:
     ran = bursar("--help")
     assert ran.exit_code == 0
-    for command in ("up", "web", "worker", "scheduler", "migrate", "demo", "tick", "backfill", "parked", "mail", "catalogue"):
+    for command in (
+        "up",
+        "web",
+        "worker",
+        "scheduler",
+        "migrate",
+        "demo",
+        "tick",
+        "backfill",
+        "reconcile",
+        "parked",
+        "mail",
+        "catalogue",
+    ):
         assert f"\n  {command} " in ran.out
 
 
