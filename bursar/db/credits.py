@@ -124,11 +124,12 @@ async def bury(connection: Connection, user_id: str, tombstone: str) -> int:
 
 
 async def keys_of_payments(connection: Connection, payment_ids: Sequence[str]) -> dict[str, str]:
-    """The account key of each payment that the ledger knows."""
+    """The account key of each payment that the ledger knows; a deleted user's is nobody's (KC-121)."""
     rows = await connection.fetch(
         """
         SELECT DISTINCT payment_id, user_id FROM credit_transactions
         WHERE payment_id = ANY($1::text[]) AND kind IN ('deposit', 'settlement_deposit')
+            AND user_id NOT LIKE 'deleted:%'
         """,
         payment_ids,
     )

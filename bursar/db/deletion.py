@@ -10,6 +10,7 @@ from datetime import datetime
 
 from bursar.billing.account import customer_key, partition_of, user_key
 from bursar.billing.steps import StepKind
+from bursar.db import credits as ledger
 from bursar.db import erased
 from bursar.db.connections import Connection
 
@@ -138,6 +139,10 @@ async def _change_log(connection: Connection, deletion: Deletion, tombstone: str
     )
 
 
+async def _credits(connection: Connection, deletion: Deletion, tombstone: str) -> None:
+    await ledger.bury(connection, deletion.user_id, tombstone)
+
+
 async def _parked(connection: Connection, deletion: Deletion, tombstone: str) -> None:
     """Emptied, not dropped: that a message came stays, as what operators did with it. Where the account could not be
     told, whatever names the user or the customer is theirs.
@@ -208,6 +213,7 @@ ERASURES: tuple[Erase, ...] = (
     _instances,
     _steps,
     _change_log,
+    _credits,
     _parked,
     _answers,
     _tick_cursors,

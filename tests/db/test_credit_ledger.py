@@ -190,8 +190,19 @@ async def test_kc_121_a_tombstone_takes_the_place_of_the_id_and_nothing_else_cha
     assert await counters(connection, "ada") == (0, 0, 0)
     assert await counters(connection, "eve") == (7, 0, 7)
     assert await ledger.bury(connection, "ada", "deleted:1") == 0, "a second time does nothing"
+    assert await ledger.keys_of_payments(connection, ["pi_1", "pi_2"]) == {"pi_2": "user:eve"}
     with pytest.raises(asyncpg.RestrictViolationError):
         await connection.execute("UPDATE credit_transactions SET user_id = 'ada' WHERE user_id = 'deleted:1'")
+
+
+async def test_kc_121_who_comes_back_and_is_deleted_again_has_the_same_tombstone(connection: Connection) -> None:
+    for payment in ("pi_1", "pi_2"):
+        await post(connection, deposit(20, payment), charge(5, f"charge:{payment}"))
+        async with connection.transaction():
+            assert await ledger.bury(connection, "ada", "deleted:1") == 2
+
+    assert await counters(connection, "deleted:1") == (40, 10, 30)
+    assert await connection.fetch("SELECT user_id FROM credit_accounts") == [("deleted:1",)]
 
 
 async def lines_of(connection: Connection) -> list[tuple[Any, ...]]:

@@ -70,7 +70,10 @@ BEGIN
 END $$;
 
 -- CR-1: entries and counters are never changed but by their own rules. The one change of an entry is that of its user's id, by
--- credits_bury (KC-121).
+-- credits_bury (KC-121), which says so in `bursar.tombstone`.
+CREATE FUNCTION credits_burying() RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT nullif(current_setting('bursar.tombstone', true), '')
+$$;
 CREATE FUNCTION credits_refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION USING ERRCODE = 'restrict_violation', CONSTRAINT = 'credits_are_append_only', TABLE = TG_TABLE_NAME,
@@ -80,29 +83,33 @@ END $$;
 CREATE TRIGGER credits_post AFTER INSERT ON credit_transactions REFERENCING NEW TABLE AS posted
     FOR EACH STATEMENT EXECUTE FUNCTION credits_post();
 CREATE TRIGGER credits_entry_stays BEFORE UPDATE ON credit_transactions FOR EACH ROW
-    WHEN (NEW.user_id IS DISTINCT FROM nullif(current_setting('bursar.tombstone', true), '')
+    WHEN (NEW.user_id IS DISTINCT FROM credits_burying()
         OR (to_jsonb(NEW) - 'user_id') IS DISTINCT FROM (to_jsonb(OLD) - 'user_id'))
     EXECUTE FUNCTION credits_refuse();
 CREATE TRIGGER credits_entry_is_kept BEFORE DELETE ON credit_transactions FOR EACH ROW EXECUTE FUNCTION credits_refuse();
 CREATE TRIGGER credits_entries_are_kept BEFORE TRUNCATE ON credit_transactions EXECUTE FUNCTION credits_refuse();
 -- At depth 0 nothing but a statement of the outside asks; inside credits_post it is 1.
-CREATE TRIGGER credits_counters_move_with_entries BEFORE INSERT OR UPDATE OF acquired_microdollars, used_microdollars
-    ON credit_accounts FOR EACH ROW WHEN (pg_trigger_depth() = 0) EXECUTE FUNCTION credits_refuse();
-CREATE TRIGGER credits_account_stays BEFORE UPDATE OF user_id ON credit_accounts FOR EACH ROW
-    WHEN (NEW.user_id IS DISTINCT FROM nullif(current_setting('bursar.tombstone', true), ''))
-    EXECUTE FUNCTION credits_refuse();
-CREATE TRIGGER credits_account_is_kept BEFORE DELETE ON credit_accounts FOR EACH ROW EXECUTE FUNCTION credits_refuse();
+CREATE TRIGGER credits_counters_move_with_entries BEFORE INSERT OR UPDATE ON credit_accounts FOR EACH ROW
+    WHEN (pg_trigger_depth() = 0 AND NEW.user_id IS DISTINCT FROM credits_burying()) EXECUTE FUNCTION credits_refuse();
+CREATE TRIGGER credits_account_is_kept BEFORE DELETE ON credit_accounts FOR EACH ROW
+    WHEN (credits_burying() IS NULL) EXECUTE FUNCTION credits_refuse();
 CREATE TRIGGER credits_accounts_are_kept BEFORE TRUNCATE ON credit_accounts EXECUTE FUNCTION credits_refuse();
 
--- KC-121: the ledger of a deleted user stays, under a tombstone instead of the id. Returns how many entries it holds.
+-- KC-121: the ledger of a deleted user stays, under a tombstone instead of the id; who comes back and is deleted again has the same
+-- one. Returns how many entries moved there.
 CREATE FUNCTION credits_bury(buried text, tombstone text) RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     moved bigint;
 BEGIN
     PERFORM set_config('bursar.tombstone', tombstone, true);
-    UPDATE credit_accounts SET user_id = tombstone WHERE user_id = buried;
+    INSERT INTO credit_accounts AS known
+    SELECT tombstone, acquired_microdollars, used_microdollars FROM credit_accounts WHERE user_id = buried
+    ON CONFLICT (user_id) DO UPDATE SET
+        acquired_microdollars = known.acquired_microdollars + excluded.acquired_microdollars,
+        used_microdollars = known.used_microdollars + excluded.used_microdollars;
     UPDATE credit_transactions SET user_id = tombstone WHERE user_id = buried;
     GET DIAGNOSTICS moved = ROW_COUNT;
+    DELETE FROM credit_accounts WHERE user_id = buried;
     PERFORM set_config('bursar.tombstone', '', true);
     RETURN moved;
 END $$;
@@ -119,4 +126,4 @@ DROP INDEX kiloclaw_renewals_due;
 ALTER TABLE kiloclaw_subscriptions DROP COLUMN credit_anchor_at;
 DROP FUNCTION credits_bury;
 DROP TABLE credit_transactions, credit_accounts;
-DROP FUNCTION credits_post, credits_refuse;
+DROP FUNCTION credits_post, credits_refuse, credits_burying;

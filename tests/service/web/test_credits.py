@@ -9,7 +9,7 @@ import pytest
 
 from bursar.handlers.messages import item_of, resolve_accounts
 from tests.billing.kiloclaw.making import CATALOGUE, NOW, event_json
-from tests.service.web.serving import Served
+from tests.service.web.serving import API, Served
 
 DOLLAR = 1_000_000
 ENROLL = "/v1/users/ada/kiloclaw/enroll"
@@ -187,6 +187,19 @@ async def test_cr_23_fifty_enrolments_at_once_charge_once(web: Served) -> None:
     assert codes.count("enrolled") == 1
     assert set(codes) <= {"enrolled", "already_subscribed", "busy"}
     assert await balance(web) == 0
+
+
+async def test_kc_121_the_ledger_of_a_deleted_user_stays_under_a_tombstone(
+    web: Served, connection: asyncpg.Connection
+) -> None:
+    await deliver(web, top_up(20))
+    assert (await web.client.delete("/v1/users/ada", headers=API)).status_code == 200
+    await deliver(web, top_up(20) | {"id": "evt_late"}, top_up(50, "pi_2"))
+
+    assert await balance(web) == 0
+    (entry,) = await connection.fetch("SELECT user_id, amount_microdollars FROM credit_transactions")
+    assert entry["user_id"].startswith("deleted:")
+    assert entry["amount_microdollars"] == 20 * DOLLAR
 
 
 @pytest.mark.parametrize("body", [{}, {"plan": "trial", "instance_id": "i"}, {"plan": "standard"}])
