@@ -2,9 +2,9 @@
 
 from datetime import timedelta
 
+from bursar.service.stripe_stand_in.world import Card
 from tests.stories.conftest import BEGINNING
 from tests.stories.world import World
-from tests.stripe.world import Card
 
 URLS = {"success_url": "https://app.example.test/ok", "cancel_url": "https://app.example.test/no"}
 MINUTE = timedelta(minutes=1)

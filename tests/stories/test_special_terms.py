@@ -5,11 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bursar.billing.calendar import add_months
+from bursar.service.stripe_stand_in.checkout import CardDeclined
+from bursar.service.stripe_stand_in.world import Card
 from tests.stories.conftest import BEGINNING
 from tests.stories.test_checkout import MINUTE, URLS, subscribed
 from tests.stories.world import World, a_world
-from tests.stripe.checkout import CardDeclined
-from tests.stripe.world import Card
 
 EARLYBIRD_ENDS_AT = datetime(2026, 9, 26, tzinfo=UTC)
 

@@ -24,11 +24,11 @@ from bursar.service.demo.standing_in import LOOPBACK
 from bursar.service.processes.web import run_web
 from bursar.service.processes.worker import run_worker
 from bursar.service.settings import Settings
+from bursar.service.stripe_stand_in.world import AfterDunning, Policy
 from tests.service.demo.serving import serving
 from tests.service.processes.running import until
 from tests.service.web.serving import settings
 from tests.stripe.stand_in import WEBHOOK_SECRET, StripeStandIn, stripe_stand_in
-from tests.stripe.world import AfterDunning, Policy
 
 PARTITIONS = 4  # fewer queues to declare; the number changes nothing in a story
 API_SECRET, CRON_SECRET = "api-secret", "cron-secret"

@@ -7,8 +7,8 @@ from typing import Any
 import stripe
 
 from bursar.billing.stripe_objects import API_VERSION
+from bursar.service.stripe_stand_in.world import COMMIT, STANDARD, Card, Price
 from tests.stripe.stand_in import StripeStandIn
-from tests.stripe.world import COMMIT, STANDARD, Card, Price
 
 SECRET_KEY = "sk_test_madeup1234567890"
 SIX_MONTHS = {"interval": "month", "interval_count": 6}

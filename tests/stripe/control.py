@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe.faults import Fault
-from tests.stripe.forms import Params, number
+from bursar.service.stripe_stand_in.faults import Fault
+from bursar.service.stripe_stand_in.forms import Params, number
+from bursar.service.stripe_stand_in.world import Card
 from tests.stripe.stand_in import StripeStandIn
-from tests.stripe.world import Card
 
 Verb = Callable[[StripeStandIn, Params], Awaitable[JsonObject]]
 

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 import orjson
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe.answering import Answering, Call
-from tests.stripe.faults import Fault
-from tests.stripe.forms import Params, decode
-from tests.stripe.idempotency import Answer
-from tests.stripe.refusals import StripeRefusal
+from bursar.service.stripe_stand_in.answering import Answering, Call
+from bursar.service.stripe_stand_in.faults import Fault
+from bursar.service.stripe_stand_in.forms import Params, decode
+from bursar.service.stripe_stand_in.idempotency import Answer
+from bursar.service.stripe_stand_in.refusals import StripeRefusal
 
 HANGS_UP = (Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER)
 MAX_BODY_BYTES = 1 << 20

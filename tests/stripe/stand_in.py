@@ -9,23 +9,15 @@ from datetime import datetime
 import httpx
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe import (
-    checkout,
-    customers,
-    discounts,
-    invoice_payments,
-    payments,
-    phase_changes,
-    renewals,
-    webhooks,
-)
-from tests.stripe.answering import Answering, Call
-from tests.stripe.clock import MAX_DUE, next_due
-from tests.stripe.faults import Faults
+from bursar.service.stripe_stand_in import checkout, customers, discounts, invoice_payments, payments, renewals
+from bursar.service.stripe_stand_in.answering import Answering, Call
+from bursar.service.stripe_stand_in.faults import Faults
+from bursar.service.stripe_stand_in.passing_time import advance
+from bursar.service.stripe_stand_in.selling import sell
+from bursar.service.stripe_stand_in.world import COMMIT, STANDARD, Card, Policy, Price, World
+from tests.stripe import webhooks
 from tests.stripe.server import Server
-from tests.stripe.shapes import blank
 from tests.stripe.validation import Description, description
-from tests.stripe.world import COMMIT, STANDARD, Card, Policy, Price, World
 
 WEBHOOK_SECRET = "whsec_stand_in_0123456789abcdef"  # made up
 POST_TIMEOUT_SECONDS = 30.0
@@ -79,19 +71,7 @@ class StripeStandIn:
 
     async def advance(self, to: datetime | int) -> None:
         """Walk to that instant through everything that falls due on the way, in the order of time."""
-        until = unix(to)
-        if until < self.world.now:
-            raise ValueError("Stripe's clock does not go back")
-        for _ in range(MAX_DUE):
-            world = self.world
-            sources = (phase_changes.due(world), renewals.due(world), invoice_payments.due(world), checkout.due(world))
-            falling = next_due(sources, until)
-            if falling is None:
-                world.now = until
-                return
-            world.now = max(world.now, falling.at)
-            falling.act()
-        raise AssertionError(f"more than {MAX_DUE} things fell due")
+        advance(self.world, unix(to))
 
     def give_card(self, customer_id: str, card: Card) -> str:
         """The customer's new default card; the payment method's id."""
@@ -168,7 +148,7 @@ async def stripe_stand_in(
     """Run one. When it ends well, what did not agree with Stripe's description fails the test."""
     world = World(unix(now), policy or Policy())
     for price in prices:
-        _sell(world, price)
+        sell(world, price)
     faults = Faults()
     server = Server(Answering(world, faults, description()))
     async with server.running(port) as url:
@@ -185,12 +165,3 @@ def unix(instant: datetime | int) -> int:
 def _mismatch(known: Description, event: JsonObject) -> str | None:
     thing = event["data"]["object"]
     return known.mismatch_of_object(thing["object"], thing)
-
-
-def _sell(world: World, price: Price) -> None:
-    product = blank("product", id=world.ids.new("prod", 14), name=price.id, created=world.now, updated=world.now)
-    world.add("product", product)
-    made = blank("price", id=price.id, product=product["id"], created=world.now, unit_amount=price.cents)
-    made["recurring"]["interval_count"] = price.months
-    made["unit_amount_decimal"] = str(price.cents)
-    world.add("price", made)

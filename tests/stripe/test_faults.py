@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import stripe
 
+from bursar.service.stripe_stand_in.faults import Fault
 from tests.stripe.asking import commit_with_schedule, sdk, subscribed
-from tests.stripe.faults import Fault
 from tests.stripe.stand_in import StripeStandIn, stripe_stand_in
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

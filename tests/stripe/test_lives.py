@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from bursar.service.stripe_stand_in.world import COMMIT, STANDARD, AfterDunning, Card, Policy
 from tests.stripe.asking import OURS, SIX_MONTHS, commit_with_schedule, sdk, subscribed, then_standard
 from tests.stripe.stand_in import StripeStandIn, stripe_stand_in, unix
-from tests.stripe.world import COMMIT, STANDARD, AfterDunning, Card, Policy
 
 START = datetime(2026, 1, 31, 9, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import stripe
 
+from bursar.service.stripe_stand_in.checkout import CardDeclined
+from bursar.service.stripe_stand_in.refusals import StripeRefusal
+from bursar.service.stripe_stand_in.world import COMMIT, Card
 from tests.stripe.asking import SIX_MONTHS, a_session, commit_with_schedule, sdk, subscribed
-from tests.stripe.checkout import CardDeclined
-from tests.stripe.refusals import StripeRefusal
 from tests.stripe.stand_in import StripeStandIn, stripe_stand_in, unix
-from tests.stripe.world import COMMIT, Card
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

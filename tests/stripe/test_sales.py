@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import stripe
 
+from bursar.service.stripe_stand_in.world import Card
 from tests.stripe.asking import a_customer, a_session, sdk, subscribed
 from tests.stripe.stand_in import StripeStandIn, stripe_stand_in, unix
-from tests.stripe.world import Card
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -10,10 +10,10 @@ import stripe
 
 from bursar.billing.stripe_objects import StripeInvoice, StripeObject, StripeSubscription
 from bursar.billing.stripe_schedules import StripeSchedule
+from bursar.service.stripe_stand_in.world import Card
 from tests.stripe.asking import commit_with_schedule, sdk, subscribed
 from tests.stripe.stand_in import stripe_stand_in
 from tests.stripe.validation import DESCRIPTION, description
-from tests.stripe.world import Card
 
 START = datetime(2026, 1, 31, 9, tzinfo=UTC)
 RECORDED = DESCRIPTION.with_name("events")

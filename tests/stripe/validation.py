@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe.forms import Params
+from bursar.service.stripe_stand_in.forms import Params
 
 DESCRIPTION = Path(__file__).resolve().parents[3] / "shared" / "stripe" / "openapi.json"
 FORM = "application/x-www-form-urlencoded"

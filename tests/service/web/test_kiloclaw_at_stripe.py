@@ -19,12 +19,12 @@ from bursar.service.steps.operations import OperationCarrier
 from bursar.service.steps.reads import SubscriptionsReader
 from bursar.service.steps.step_crew import StepCrew
 from bursar.service.steps.together import Together
+from bursar.service.stripe_stand_in.faults import Fault
+from bursar.service.stripe_stand_in.world import Card
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR, NOW
 from tests.db.deciding import StandingClock
 from tests.service.web.serving import SECRET, Served, served
-from tests.stripe.faults import Fault
 from tests.stripe.stand_in import StripeStandIn, stripe_stand_in
-from tests.stripe.world import Card
 
 ADA = "/v1/users/ada/kiloclaw"
 MAX_ROUNDS = 20

@@ -7,9 +7,9 @@ import asyncpg
 import pytest
 
 from bursar.billing.calendar import add_months
+from bursar.service.stripe_stand_in.world import Card
 from tests.billing.kiloclaw.making import DAY, HOUR, NOW
 from tests.service.web.test_kiloclaw_at_stripe import ADA, Selling, row, selling
-from tests.stripe.world import Card
 
 __all__ = ["selling"]  # the fixture
 

@@ -7,11 +7,11 @@ import asyncpg
 import pytest
 
 from bursar.billing.calendar import add_months
+from bursar.service.stripe_stand_in.faults import Fault
 from tests.billing.kiloclaw.making import DAY, NOW
 from tests.db.deciding import StandingClock
 from tests.service.web.test_kiloclaw_at_stripe import ADA, Selling, row, selling
 from tests.service.web.test_kiloclaw_plans import COMMIT_END, RENEWED_END, charged_cents, pass_to, scheduled
-from tests.stripe.faults import Fault
 
 __all__ = ["selling"]  # the fixture
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe.periods import later
-from tests.stripe.refusals import StripeRefusal
-from tests.stripe.shapes import blank
-from tests.stripe.world import World
+from bursar.service.stripe_stand_in.periods import later
+from bursar.service.stripe_stand_in.refusals import StripeRefusal
+from bursar.service.stripe_stand_in.shapes import blank
+from bursar.service.stripe_stand_in.world import World
 
 
 def add_coupon(world: World, coupon_id: str, percent_off: float, months: int | None) -> JsonObject:

@@ -1,14 +1,14 @@
 """Subscription schedules through the API: made from a subscription, given phases, released, canceled."""
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe import discounts, phases
-from tests.stripe.forms import Params, changed, flag
-from tests.stripe.lists import page
-from tests.stripe.phase_changes import SCHEDULE_UPDATED, apply, follow_end, released
-from tests.stripe.refusals import StripeRefusal, unknown_here
-from tests.stripe.shapes import blank
-from tests.stripe.subscription_state import ENDED, UPDATED, end, period
-from tests.stripe.world import World
+from bursar.service.stripe_stand_in import discounts, phases
+from bursar.service.stripe_stand_in.forms import Params, changed, flag
+from bursar.service.stripe_stand_in.lists import page
+from bursar.service.stripe_stand_in.phase_changes import SCHEDULE_UPDATED, apply, follow_end, released
+from bursar.service.stripe_stand_in.refusals import StripeRefusal, unknown_here
+from bursar.service.stripe_stand_in.shapes import blank
+from bursar.service.stripe_stand_in.subscription_state import ENDED, UPDATED, end, period
+from bursar.service.stripe_stand_in.world import World
 
 LIVE = ("active", "not_started")
 

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from functools import partial
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe import customers, discounts, payments, renewals
-from tests.stripe.clock import Due
-from tests.stripe.forms import Params, changed, flag, number
-from tests.stripe.lists import page
-from tests.stripe.refusals import StripeRefusal, parameter_invalid, parameter_missing, unknown_here
-from tests.stripe.shapes import blank
-from tests.stripe.world import DAY_SECONDS, Card, World
+from bursar.service.stripe_stand_in import customers, discounts, payments, renewals
+from bursar.service.stripe_stand_in.clock import Due
+from bursar.service.stripe_stand_in.forms import Params, changed, flag, number
+from bursar.service.stripe_stand_in.lists import page
+from bursar.service.stripe_stand_in.refusals import StripeRefusal, parameter_invalid, parameter_missing, unknown_here
+from bursar.service.stripe_stand_in.shapes import blank
+from bursar.service.stripe_stand_in.world import DAY_SECONDS, Card, World
 
 MIN_TRIAL_SECONDS = 2 * DAY_SECONDS
 EXPIRES_SECONDS = (1_800, DAY_SECONDS)

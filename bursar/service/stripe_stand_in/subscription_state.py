@@ -1,7 +1,7 @@
 """What every part of the stand-in knows of a subscription: its period, its schedule, its end."""
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe.world import World
+from bursar.service.stripe_stand_in.world import World
 
 UPDATED = "customer.subscription.updated"
 ENDED = frozenset({"canceled", "incomplete_expired"})

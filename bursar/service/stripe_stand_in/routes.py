@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from tests.stripe import checkout, customers, events, invoices, payments, portal, schedules, subscriptions
+from bursar.service.stripe_stand_in import (
+    checkout,
+    customers,
+    events,
+    invoices,
+    payments,
+    portal,
+    schedules,
+    subscriptions,
+)
 
 Handler = Callable[..., Any]
 

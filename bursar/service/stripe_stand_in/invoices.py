@@ -1,12 +1,12 @@
 """Invoices through the API: one-off ones with their items, finalized, paid, voided, deleted."""
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe import customers, invoice_payments
-from tests.stripe.forms import Params, changed, flag
-from tests.stripe.lists import page
-from tests.stripe.refusals import StripeRefusal, card_error, parameter_missing, unknown_here
-from tests.stripe.shapes import blank
-from tests.stripe.world import HOUR_SECONDS, World
+from bursar.service.stripe_stand_in import customers, invoice_payments
+from bursar.service.stripe_stand_in.forms import Params, changed, flag
+from bursar.service.stripe_stand_in.lists import page
+from bursar.service.stripe_stand_in.refusals import StripeRefusal, card_error, parameter_missing, unknown_here
+from bursar.service.stripe_stand_in.shapes import blank
+from bursar.service.stripe_stand_in.world import HOUR_SECONDS, World
 
 TOTALS = ("amount_due", "amount_remaining", "subtotal", "subtotal_excluding_tax", "total", "total_excluding_tax")
 

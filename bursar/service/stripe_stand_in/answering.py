@@ -3,19 +3,27 @@
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
+from typing import Protocol
 
 from bursar.billing.stripe_objects import API_VERSION
 from bursar.service.demo.lives import JsonObject
-from tests.stripe.faults import Fault, Faults
-from tests.stripe.forms import Params
-from tests.stripe.idempotency import Answer, Keys
-from tests.stripe.refusals import StripeRefusal
-from tests.stripe.routes import Route, find
-from tests.stripe.validation import Description
-from tests.stripe.world import Asked, Card, World
+from bursar.service.stripe_stand_in.faults import Fault, Faults
+from bursar.service.stripe_stand_in.forms import Params
+from bursar.service.stripe_stand_in.idempotency import Answer, Keys
+from bursar.service.stripe_stand_in.refusals import StripeRefusal
+from bursar.service.stripe_stand_in.routes import Route, find
+from bursar.service.stripe_stand_in.world import Asked, Card, World
 
 PAYMENT_FAULTS = {Fault.DECLINED: Card.DECLINED, Fault.CHALLENGE: Card.CHALLENGE}
 NOT_KEPT = frozenset({Fault.RATE_LIMITED, Fault.LOCK_TIMEOUT, Fault.TIMEOUT_BEFORE})
+
+
+class Description(Protocol):
+    """What requests and answers are validated against. Each says what is wrong, with the field."""
+
+    def mismatch_of_request(self, method: str, template: str, params: Params) -> str | None: ...
+
+    def mismatch_of_answer(self, method: str, template: str, status: int, answer: JsonObject) -> str | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe import discounts, invoice_payments, invoices
-from tests.stripe.clock import Due
-from tests.stripe.customers import default_card
-from tests.stripe.periods import next_boundary
-from tests.stripe.shapes import blank
-from tests.stripe.subscription_state import UPDATED, end, period, set_period
-from tests.stripe.world import DAY_SECONDS, HOUR_SECONDS, World
+from bursar.service.stripe_stand_in import discounts, invoice_payments, invoices
+from bursar.service.stripe_stand_in.clock import Due
+from bursar.service.stripe_stand_in.customers import default_card
+from bursar.service.stripe_stand_in.periods import next_boundary
+from bursar.service.stripe_stand_in.shapes import blank
+from bursar.service.stripe_stand_in.subscription_state import UPDATED, end, period, set_period
+from bursar.service.stripe_stand_in.world import DAY_SECONDS, HOUR_SECONDS, World
 
 RENEWING = ("active", "past_due", "unpaid", "trialing")
 TRIAL_NOTICE_SECONDS = 3 * DAY_SECONDS

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe.forms import Params, changed, flag
-from tests.stripe.lists import page
-from tests.stripe.refusals import StripeRefusal, card_error, parameter_missing, unknown_here
-from tests.stripe.shapes import blank
-from tests.stripe.world import Card, World
+from bursar.service.stripe_stand_in.forms import Params, changed, flag
+from bursar.service.stripe_stand_in.lists import page
+from bursar.service.stripe_stand_in.refusals import StripeRefusal, card_error, parameter_missing, unknown_here
+from bursar.service.stripe_stand_in.shapes import blank
+from bursar.service.stripe_stand_in.world import Card, World
 
 CANCELABLE = ("requires_payment_method", "requires_confirmation", "requires_action", "requires_capture", "processing")
 

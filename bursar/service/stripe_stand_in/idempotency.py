@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
-from tests.stripe.refusals import StripeRefusal
+from bursar.service.stripe_stand_in.refusals import StripeRefusal
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,11 @@
 """The billing portal: its configurations, and sessions in which a customer sees it."""
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe.forms import Params, changed
-from tests.stripe.lists import page
-from tests.stripe.refusals import parameter_missing
-from tests.stripe.shapes import blank
-from tests.stripe.world import World
+from bursar.service.stripe_stand_in.forms import Params, changed
+from bursar.service.stripe_stand_in.lists import page
+from bursar.service.stripe_stand_in.refusals import parameter_missing
+from bursar.service.stripe_stand_in.shapes import blank
+from bursar.service.stripe_stand_in.world import World
 
 
 def create_configuration(world: World, params: Params) -> JsonObject:

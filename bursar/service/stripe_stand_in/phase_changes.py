@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from functools import partial
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe import discounts, renewals
-from tests.stripe.clock import Due
-from tests.stripe.forms import changed
-from tests.stripe.phases import bounds
-from tests.stripe.subscription_state import UPDATED, end, period, set_period
-from tests.stripe.world import World
+from bursar.service.stripe_stand_in import discounts, renewals
+from bursar.service.stripe_stand_in.clock import Due
+from bursar.service.stripe_stand_in.forms import changed
+from bursar.service.stripe_stand_in.phases import bounds
+from bursar.service.stripe_stand_in.subscription_state import UPDATED, end, period, set_period
+from bursar.service.stripe_stand_in.world import World
 
 SCHEDULE_UPDATED = "subscription_schedule.updated"
 

@@ -1,10 +1,10 @@
 """Customers and the cards they have given."""
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe.forms import Params, changed
-from tests.stripe.lists import page
-from tests.stripe.shapes import blank
-from tests.stripe.world import Card, World
+from bursar.service.stripe_stand_in.forms import Params, changed
+from bursar.service.stripe_stand_in.lists import page
+from bursar.service.stripe_stand_in.shapes import blank
+from bursar.service.stripe_stand_in.world import Card, World
 
 
 def create(world: World, params: Params) -> JsonObject:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from bursar.service.demo.lives import JsonObject
 from bursar.service.demo.stripe_shapes import StripeIds, skeleton
-from tests.stripe.refusals import missing
+from bursar.service.stripe_stand_in.refusals import missing
 
 HOUR_SECONDS = 3_600
 DAY_SECONDS = 86_400

@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe import discounts
-from tests.stripe.forms import changed, flag, number
-from tests.stripe.periods import later
-from tests.stripe.refusals import StripeRefusal, parameter_invalid, parameter_missing
-from tests.stripe.shapes import blank
-from tests.stripe.world import World
+from bursar.service.stripe_stand_in import discounts
+from bursar.service.stripe_stand_in.forms import changed, flag, number
+from bursar.service.stripe_stand_in.periods import later
+from bursar.service.stripe_stand_in.refusals import StripeRefusal, parameter_invalid, parameter_missing
+from bursar.service.stripe_stand_in.shapes import blank
+from bursar.service.stripe_stand_in.world import World
 
 ENDS = ("end_date", "duration", "iterations")
 MAX_PHASES = 10

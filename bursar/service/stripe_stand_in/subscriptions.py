@@ -3,13 +3,13 @@
 from typing import Any
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe import discounts
-from tests.stripe.forms import Params, changed, number
-from tests.stripe.lists import page
-from tests.stripe.refusals import StripeRefusal, missing, parameter_invalid, unknown_here
-from tests.stripe.renewals import begin_period, begin_trial, renew
-from tests.stripe.subscription_state import ENDED, UPDATED, end, period, set_period
-from tests.stripe.world import World
+from bursar.service.stripe_stand_in import discounts
+from bursar.service.stripe_stand_in.forms import Params, changed, number
+from bursar.service.stripe_stand_in.lists import page
+from bursar.service.stripe_stand_in.refusals import StripeRefusal, missing, parameter_invalid, unknown_here
+from bursar.service.stripe_stand_in.renewals import begin_period, begin_trial, renew
+from bursar.service.stripe_stand_in.subscription_state import ENDED, UPDATED, end, period, set_period
+from bursar.service.stripe_stand_in.world import World
 
 UNKNOWN = ("pause_collection", "billing_cycle_anchor", "add_invoice_items", "payment_behavior")
 OF_ENDED = frozenset({"metadata", "cancellation_details", "expand"})

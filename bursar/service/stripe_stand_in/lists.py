@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe.forms import Params
-from tests.stripe.refusals import missing
+from bursar.service.stripe_stand_in.forms import Params
+from bursar.service.stripe_stand_in.refusals import missing
 
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 100

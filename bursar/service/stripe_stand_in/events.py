@@ -1,10 +1,10 @@
 """`GET /v1/events`: what happened, newest first."""
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe.forms import Params
-from tests.stripe.lists import page
-from tests.stripe.refusals import missing
-from tests.stripe.world import World
+from bursar.service.stripe_stand_in.forms import Params
+from bursar.service.stripe_stand_in.lists import page
+from bursar.service.stripe_stand_in.refusals import missing
+from bursar.service.stripe_stand_in.world import World
 
 
 def listed(world: World, params: Params) -> JsonObject:

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from functools import partial
 
 from bursar.service.demo.lives import JsonObject
-from tests.stripe import payments
-from tests.stripe.clock import Due
-from tests.stripe.customers import default_card
-from tests.stripe.shapes import blank
-from tests.stripe.subscription_state import UPDATED, end
-from tests.stripe.world import DAY_SECONDS, HOUR_SECONDS, AfterDunning, World
+from bursar.service.stripe_stand_in import payments
+from bursar.service.stripe_stand_in.clock import Due
+from bursar.service.stripe_stand_in.customers import default_card
+from bursar.service.stripe_stand_in.shapes import blank
+from bursar.service.stripe_stand_in.subscription_state import UPDATED, end
+from bursar.service.stripe_stand_in.world import DAY_SECONDS, HOUR_SECONDS, AfterDunning, World
 
 DESCRIPTIONS = {"subscription_create": "Subscription creation", "subscription_cycle": "Subscription update"}
 NO_CARD = "card_declined"
