@@ -1,7 +1,8 @@
 """What a lane does with the messages it took: decided together, ticks begun, unreadable ones written down."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
 import structlog
@@ -41,13 +42,25 @@ class Sweeps(Protocol):
 
 
 class Batches:
-    """Handles batches for all lanes of a process. Whatever returns is saved, so that it can be acknowledged."""
+    """Handles batches for all lanes of a process. Whatever returns is saved, so that it can be acknowledged.
 
-    def __init__(self, decider: Decides, decode: Decode, sweeps: Sweeps, metrics: Metrics) -> None:
+    `clock` is real time.
+    """
+
+    def __init__(
+        self,
+        decider: Decides,
+        decode: Decode,
+        sweeps: Sweeps,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], datetime] = real_now,
+    ) -> None:
         self._decider = decider
         self._decode = decode
         self._sweeps = sweeps
         self._metrics = metrics
+        self._clock = clock
 
     async def handle(self, messages: Sequence[ReceivedMessage]) -> bool:
         """Handle up to 256 messages; whether a tick began among them.
@@ -103,7 +116,7 @@ class Batches:
 
         async def record(connection: Connection) -> None:
             async with connection.transaction():
-                await parked.record_unhandled(connection, messages, real_now())
+                await parked.record_unhandled(connection, messages, self._clock())
 
         await self._decider.with_connection(record)
         self._metrics.lane_messages.labels("unreadable").inc(len(messages))

@@ -5,6 +5,8 @@ from copy import copy
 from datetime import datetime
 from typing import Any, Self
 
+from stripe import HTTPClient
+
 from bursar.billing.errors import CallRefused
 from bursar.billing.stripe_calls import VIEWS, Call, Method
 from bursar.billing.stripe_objects import StripeSubscription
@@ -26,7 +28,10 @@ from bursar.service.observability.metrics import Metrics
 
 
 class StripeGateway:
-    """Asks Stripe, and retries nothing: steps do. Whoever opens it closes it, and with it all that `at` gave out."""
+    """Asks Stripe, and retries nothing: steps do. Whoever opens it closes it, and with it all that `at` gave out.
+
+    `http` is the SDK's way to Stripe; HTTP over the network without it.
+    """
 
     def __init__(
         self,
@@ -36,9 +41,10 @@ class StripeGateway:
         timeout_seconds: float = TIMEOUT_SECONDS,
         budget: RateBudget | None = None,
         metrics: Metrics | None = None,
+        http: HTTPClient | None = None,
     ) -> None:
         budget = budget or RateBudget(STRIPE_ALLOWS_PER_SECOND)
-        self._requests = StripeRequests(secret_key, api_base, timeout_seconds, budget, metrics or Metrics())
+        self._requests = StripeRequests(secret_key, api_base, timeout_seconds, budget, metrics or Metrics(), http)
         self._sdk_methods = sdk_methods(self._requests.v1)
         self._already_so = already_so(self._requests.v1)
         self._priority = Priority.READ

@@ -23,10 +23,16 @@ class StripeRequests:
     """Makes one request at a time: within the budget and the time-out, counted, its error translated."""
 
     def __init__(
-        self, secret_key: str, api_base: str, timeout_seconds: float, budget: RateBudget, metrics: Metrics
+        self,
+        secret_key: str,
+        api_base: str,
+        timeout_seconds: float,
+        budget: RateBudget,
+        metrics: Metrics,
+        http: stripe.HTTPClient | None = None,
     ) -> None:
         _quieten_sdk()
-        self._http = stripe.HTTPXClient(timeout=timeout_seconds)
+        self._http = http or stripe.HTTPXClient(timeout=timeout_seconds)
         client = stripe.StripeClient(
             secret_key,
             stripe_version=API_VERSION,
