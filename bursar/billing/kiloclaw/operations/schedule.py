@@ -7,13 +7,14 @@ from typing import Any
 from bursar.billing.account import Account
 from bursar.billing.catalogue import PaidPlan
 from bursar.billing.decision import Decision
-from bursar.billing.errors import CallRefused, Refused
+from bursar.billing.errors import CallRefused, Refused, Retryable
 from bursar.billing.kiloclaw.phases import (
     Json,
     KeptSchedule,
     ScheduleTerms,
     commit_course,
     in_last_phase,
+    plan_of,
     plan_sold,
     schedule_metadata,
     shown,
@@ -177,7 +178,13 @@ def _brought_in_order(
 def _ours_in_order(
     subscription: StripeSubscription, schedule: StripeSchedule, terms: ScheduleTerms
 ) -> Generator[Call, Any, KeptSchedule]:
-    """Released in its last phase (KC-45); written anew where more months are paid than it knows of (KC-47)."""
+    """Released in its last phase (KC-45); written anew where more months are paid than it knows of (KC-47).
+
+    At a boundary Stripe changes the price first and the schedule's phase a moment later: looked at again then.
+    """
+    live = plan_sold(subscription, terms.prices)
+    if live and plan_of(running(schedule), terms.prices) not in (None, live):
+        raise Retryable("the schedule is between two phases")
     if in_last_phase(schedule):
         yield from released(schedule.id)
         return without_schedule(subscription, terms)

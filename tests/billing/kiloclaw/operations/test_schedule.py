@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bursar.billing.calendar import add_months
-from bursar.billing.errors import CallRefused
+from bursar.billing.errors import CallRefused, Retryable
 from bursar.billing.kiloclaw.operations.schedule import apply_kept, keep_schedule
 from bursar.billing.kiloclaw.phases import KeptSchedule
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of
@@ -141,6 +141,12 @@ def test_kc_46_already_ended_counts_as_released(status: str, failure: str | None
     )
 
     assert driven.failed_with == failure
+
+
+def test_kc_45_between_two_phases_it_is_looked_at_again() -> None:
+    """Stripe changes the price first: what the schedule says next is what runs already."""
+    with pytest.raises(Retryable):
+        kept_with(subscription=a_subscription(STANDARD, schedule="sub_sched_1"), schedule=WRITTEN)
 
 
 @pytest.mark.parametrize(
