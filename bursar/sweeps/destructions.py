@@ -3,12 +3,13 @@
 from datetime import timedelta
 
 from bursar.db.connections import Connection
-from bursar.sweeps.pages import Page, Window, page_of
+from bursar.sweeps.pages import Page, Window, page_before, page_of
 
 
 async def passed_deadlines(connection: Connection, window: Window) -> Page:
     """KC-73: oldest deadline first, without those whose destruction is under way."""
-    rows = await connection.fetch(
+    return await page_before(
+        connection,
         """
         SELECT destruction_deadline, account_key FROM kiloclaw_subscriptions AS subscription
         WHERE partition = $1 AND destruction_deadline < $2 AND (destruction_deadline, account_key) > ($3, $4)
@@ -19,13 +20,9 @@ async def passed_deadlines(connection: Connection, window: Window) -> Page:
                     AND instance.destroying_since IS NOT NULL AND instance.destroyed_at IS NULL)
         ORDER BY destruction_deadline, account_key LIMIT $5
         """,
-        window.partition,
+        window,
         window.now,
-        window.after.at,
-        window.after.key,
-        window.limit,
     )
-    return page_of(rows, window.limit)
 
 
 async def near_deadlines(connection: Connection, window: Window) -> Page:

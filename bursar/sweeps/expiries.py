@@ -3,58 +3,49 @@
 from datetime import timedelta
 
 from bursar.db.connections import Connection
-from bursar.sweeps.pages import Page, Window, page_of
+from bursar.sweeps.pages import Page, Window, page_before
 
 
 async def ended_trials(connection: Connection, window: Window) -> Page:
     """KC-60: trialing, end before now."""
-    rows = await connection.fetch(
+    return await page_before(
+        connection,
         """
         SELECT trial_ends_at, account_key FROM kiloclaw_subscriptions
         WHERE partition = $1 AND status = 'trialing' AND trial_ends_at < $2
             AND (trial_ends_at, account_key) > ($3, $4)
         ORDER BY trial_ends_at, account_key LIMIT $5
         """,
-        window.partition,
+        window,
         window.now,
-        window.after.at,
-        window.after.key,
-        window.limit,
     )
-    return page_of(rows, window.limit)
 
 
 async def ended_periods(connection: Connection, window: Window) -> Page:
     """KC-70: canceled, period end before now, not suspended."""
-    rows = await connection.fetch(
+    return await page_before(
+        connection,
         """
         SELECT current_period_end, account_key FROM kiloclaw_subscriptions
         WHERE partition = $1 AND status = 'canceled' AND suspended_at IS NULL AND plan <> 'trial'
             AND current_period_end < $2 AND (current_period_end, account_key) > ($3, $4)
         ORDER BY current_period_end, account_key LIMIT $5
         """,
-        window.partition,
+        window,
         window.now,
-        window.after.at,
-        window.after.key,
-        window.limit,
     )
-    return page_of(rows, window.limit)
 
 
 async def ended_grace(connection: Connection, window: Window) -> Page:
     """KC-71: past due or unpaid for strictly longer than the grace, not suspended."""
-    rows = await connection.fetch(
+    return await page_before(
+        connection,
         """
         SELECT past_due_since, account_key FROM kiloclaw_subscriptions
         WHERE partition = $1 AND status IN ('past_due', 'unpaid') AND suspended_at IS NULL
             AND past_due_since < $2 AND (past_due_since, account_key) > ($3, $4)
         ORDER BY past_due_since, account_key LIMIT $5
         """,
-        window.partition,
+        window,
         window.now - timedelta(days=window.catalogue.kiloclaw.grace.past_due_days),
-        window.after.at,
-        window.after.key,
-        window.limit,
     )
-    return page_of(rows, window.limit)

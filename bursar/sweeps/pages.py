@@ -7,6 +7,7 @@ from typing import Any, Self
 from asyncpg import Record
 
 from bursar.billing.catalogue import Catalogue
+from bursar.db.connections import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +54,9 @@ def page_of(rows: list[Record], limit: int) -> Page:
     """The page of rows of (instant, account key)."""
     last = Cursor(*rows[-1]) if len(rows) == limit else None
     return Page(tuple(key for _, key in rows), last, tuple(at for at, _ in rows))
+
+
+async def page_before(connection: Connection, query: str, window: Window, instant: datetime) -> Page:
+    """The page of a query of what is due before an instant: $1 partition, $2 instant, $3 and $4 cursor, $5 limit."""
+    rows = await connection.fetch(query, window.partition, instant, window.after.at, window.after.key, window.limit)
+    return page_of(rows, window.limit)

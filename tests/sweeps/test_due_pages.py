@@ -61,6 +61,8 @@ def test_the_order_is_enforcement_before_advice() -> None:
         "trial_warning",
         "earlybird_warning",
         "steps",
+        "gap_check",
+        "reconcile",
     )
 
 

@@ -1,6 +1,7 @@
 """What a process needs before it begins: a database that answers and is migrated, and a broker that answers."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 import aio_pika
 import aiormq.exceptions
@@ -29,6 +30,21 @@ class StartError(BursarError):
     """The process cannot start. The message is one sentence that says what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What is waited for: `setting` and `product` name it in the sentence of an error; `refusals` end the wait."""
+
+    name: str
+    product: str
+    setting: str
+    trouble: tuple[type[Exception], ...]
+    refusals: tuple[type[Exception], ...]
+
+
+DATABASE = Server("database", "PostgreSQL", "DATABASE_URL", DATABASE_TROUBLE, DATABASE_REFUSALS)
+BROKER = Server("broker", "RabbitMQ", "AMQP_URL", BROKER_TROUBLE, BROKER_REFUSALS)
+
+
 async def wait_for_database(database_url: str, wait_seconds: float = WAIT_SECONDS) -> None:
     """Return once Postgres answers. Raises `StartError` after 60 s, or at once when it refuses us."""
 
@@ -36,12 +52,7 @@ async def wait_for_database(database_url: str, wait_seconds: float = WAIT_SECOND
         connection = await asyncpg.connect(database_url, timeout=CONNECT_SECONDS)
         await connection.close()
 
-    try:
-        await _try_for(wait_seconds, "database", knock, DATABASE_TROUBLE, DATABASE_REFUSALS)
-    except DATABASE_REFUSALS as error:
-        raise StartError(f"DATABASE_URL: PostgreSQL refused the connection ({type(error).__name__}).") from None
-    except DATABASE_TROUBLE as error:
-        raise StartError(_silent("DATABASE_URL: PostgreSQL", wait_seconds, error)) from None
+    await _wait_for(DATABASE, knock, wait_seconds)
 
 
 async def wait_for_broker(amqp_url: str, wait_seconds: float = WAIT_SECONDS) -> None:
@@ -51,12 +62,7 @@ async def wait_for_broker(amqp_url: str, wait_seconds: float = WAIT_SECONDS) -> 
         connection = await aio_pika.connect(amqp_url, timeout=CONNECT_SECONDS)
         await connection.close()
 
-    try:
-        await _try_for(wait_seconds, "broker", knock, BROKER_TROUBLE, BROKER_REFUSALS)
-    except BROKER_REFUSALS as error:
-        raise StartError(f"AMQP_URL: RabbitMQ refused the connection ({type(error).__name__}).") from None
-    except BROKER_TROUBLE as error:
-        raise StartError(_silent("AMQP_URL: RabbitMQ", wait_seconds, error)) from None
+    await _wait_for(BROKER, knock, wait_seconds)
 
 
 async def require_migrated(pool: Pool) -> None:
@@ -67,26 +73,31 @@ async def require_migrated(pool: Pool) -> None:
         raise StartError(f"The database lacks {len(missing)} of this release's migrations: run `bursar migrate` first.")
 
 
-async def _try_for(
-    seconds: float,
-    server: str,
-    knock: Callable[[], Awaitable[None]],
-    trouble: tuple[type[Exception], ...],
-    refusals: tuple[type[Exception], ...],
-) -> None:
+async def _wait_for(server: Server, knock: Callable[[], Awaitable[None]], seconds: float) -> None:
+    try:
+        await _try_for(server, knock, seconds)
+    except server.refusals as error:
+        raise StartError(
+            f"{server.setting}: {server.product} refused the connection ({type(error).__name__})."
+        ) from None
+    except server.trouble as error:
+        silent = f"did not answer within {seconds:.0f} s ({type(error).__name__})"
+        raise StartError(f"{server.setting}: {server.product} {silent}.") from None
+
+
+async def _try_for(server: Server, knock: Callable[[], Awaitable[None]], seconds: float) -> None:
     def report(attempt: RetryCallState) -> None:
         error = attempt.outcome.exception() if attempt.outcome else None
-        log.warning("server does not answer yet", server=server, error=type(error).__name__)
+        log.warning("server does not answer yet", server=server.name, error=type(error).__name__)
+
+    def may_help(error: BaseException) -> bool:
+        return isinstance(error, server.trouble) and not isinstance(error, server.refusals)
 
     retrying = AsyncRetrying(
-        retry=retry_if_exception(lambda error: isinstance(error, trouble) and not isinstance(error, refusals)),
+        retry=retry_if_exception(may_help),
         stop=stop_after_delay(seconds),
         wait=wait_random_exponential(multiplier=0.2, max=LONGEST_PAUSE_SECONDS),
         before_sleep=report,
         reraise=True,
     )
     await retrying(knock)
-
-
-def _silent(server: str, seconds: float, error: Exception) -> str:
-    return f"{server} did not answer within {seconds:.0f} s ({type(error).__name__})."
