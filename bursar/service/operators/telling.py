@@ -39,7 +39,7 @@ _OPERATION_STATES: Mapping[str, str] = MappingProxyType(
     {
         "due": "under way",
         "done": "ended",
-        "failed": "an operator's",
+        "failed": "left to an operator",
     }
 )
 _DESIRED: Mapping[str, str] = MappingProxyType(

@@ -113,7 +113,8 @@ def problem_of_refusal(refusal: Refused) -> JSONResponse:
 def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route in the OpenAPI document: its codes, by status; those of every route are added."""
     by_status: dict[int | str, list[str]] = {}
-    for code in sorted({*codes, "internal_error"}):
+    of_commands = ("user_deleted",) if "busy" in codes else ()  # both are about the account that is decided on
+    for code in sorted({*codes, *of_commands, "internal_error"}):
         by_status.setdefault(CODES[code][0], []).append(code)
     return {
         status: {"description": ", ".join(of_status), "content": {MEDIA_TYPE: {"schema": _schema(of_status)}}}

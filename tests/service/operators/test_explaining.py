@@ -9,6 +9,7 @@ from tests.billing.kiloclaw.making import DAY, NOW, a_paid_row, a_trial
 from tests.db.deciding import a_subscription_item, an_item
 from tests.service.cli.running import bursar
 from tests.service.steps.acting import Acting, acting, having, suspended_trial
+from tests.service.steps.operating import operating, selling
 
 
 async def sentences(worker: Acting, user: str = "ada", limit: int = 200) -> list[str]:
@@ -70,6 +71,19 @@ async def test_a_message_that_waits_is_told_and_addresses_are_not(database_url: 
     assert "stripe.invoice.paid could not be handled and is tried again soon" in told
     assert "Stripe event evt_bad" in told
     assert "@" not in told
+
+
+async def test_an_operation_at_stripe_is_told_without_its_journal(database_url: str) -> None:
+    async with operating(database_url) as worker:
+        worker.calls.refusals = {"pay": "card_declined", "undo:1:item": "no"}
+        await worker.decider.decide([selling("command:1")])
+        [begun] = await sentences(worker)
+        await worker.work()
+        [told, read] = await sentences(worker)
+
+    assert begun.endswith("sell at Stripe: under way (request of the product)")
+    assert told.endswith("sell at Stripe: left to an operator: not taken back: undo:1:item (request of the product)")
+    assert read.endswith("Stripe was asked for the subscriptions: due (end of a change at Stripe)")
 
 
 async def test_the_newest_are_told_where_there_are_more(database_url: str) -> None:
