@@ -1,11 +1,12 @@
 """The credit ledger: loaded and appended to for many accounts at once. What it refuses stands in 0010_credits.sql."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from bursar.billing.account import user_id_of, user_key
+from bursar.billing.account import user_id_of
 from bursar.billing.credits.ledger import Credits, Entry, EntryKind
+from bursar.db import early_disputes
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
 
@@ -66,6 +67,7 @@ async def load(connection: Connection, keys: list[str]) -> Mapping[str, Credits]
 
 async def save(connection: Connection, changes: list[Change[Credits]], context: SaveContext) -> None:
     """Append the new entries in one statement, so that pairs are whole; the counters follow by themselves (CR-1)."""
+    disputes = await early_disputes.exchange(connection, changes, context)
     rows = [
         {
             "user_id": user_id_of(change.key) or change.key,
@@ -77,7 +79,7 @@ async def save(connection: Connection, changes: list[Change[Credits]], context: 
             "cause": entry.cause,
         }
         for change in changes
-        for entry in change.after.entries[len(change.before.entries) :]
+        for entry in (*change.after.entries[len(change.before.entries) :], *disputes.get(change.key, ()))
     ]
     if not rows:
         return
@@ -121,19 +123,6 @@ async def bury(connection: Connection, user_id: str, tombstone: str) -> int:
     """Put the tombstone in the place of a deleted user's id (KC-121); returns how many entries stay under it."""
     moved: int = await connection.fetchval("SELECT credits_bury($1, $2)", user_id, tombstone)
     return moved
-
-
-async def keys_of_payments(connection: Connection, payment_ids: Sequence[str]) -> dict[str, str]:
-    """The account key of each payment that the ledger knows; a deleted user's is nobody's (KC-121)."""
-    rows = await connection.fetch(
-        """
-        SELECT DISTINCT payment_id, user_id FROM credit_transactions
-        WHERE payment_id = ANY($1::text[]) AND kind IN ('deposit', 'settlement_deposit')
-            AND user_id NOT LIKE 'deleted:%'
-        """,
-        payment_ids,
-    )
-    return {row["payment_id"]: user_key(row["user_id"]) for row in rows}
 
 
 def _entry(row: Mapping[str, object]) -> Entry:

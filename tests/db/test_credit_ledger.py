@@ -7,6 +7,7 @@ import pytest
 
 from bursar.db import credits as ledger
 from bursar.db.connections import Connection
+from bursar.db.early_disputes import keys_of_payments
 
 DOLLAR = 1_000_000
 POST = """
@@ -190,7 +191,7 @@ async def test_kc_121_a_tombstone_takes_the_place_of_the_id_and_nothing_else_cha
     assert await counters(connection, "ada") == (0, 0, 0)
     assert await counters(connection, "eve") == (7, 0, 7)
     assert await ledger.bury(connection, "ada", "deleted:1") == 0, "a second time does nothing"
-    assert await ledger.keys_of_payments(connection, ["pi_1", "pi_2"]) == {"pi_2": "user:eve"}
+    assert await keys_of_payments(connection, ["pi_1", "pi_2"]) == {"pi_2": "user:eve"}
     with pytest.raises(asyncpg.RestrictViolationError):
         await connection.execute("UPDATE credit_transactions SET user_id = 'ada' WHERE user_id = 'deleted:1'")
 

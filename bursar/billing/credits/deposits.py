@@ -1,11 +1,13 @@
 """Money that comes in and goes back: top-ups, refunds, lost disputes (CR-10, CR-11). Parts: Credits."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from bursar.billing.account import Account, user_id_of
 from bursar.billing.credits.ledger import (
     MICRODOLLARS_PER_CENT,
     Credits,
+    EarlyDispute,
     Entry,
     EntryKind,
     credits_of,
@@ -82,24 +84,42 @@ def charge_refunded(account: Account, event: ChargeEvent) -> Decision:
 
 
 def dispute_closed(account: Account, event: DisputeEvent) -> Decision:
-    """`charge.dispute.closed`: a lost one withdraws its amount."""
-    dispute = event.dispute
-    known = _known_payment(credits_of(account), dispute.payment_ids)
-    if known is None or user_id_of(account.key) is None:
-        return Decision.nothing(account, "foreign")
-    if dispute.status != LOST:
+    """`charge.dispute.closed`: a lost one withdraws its amount, or waits for the deposit of its payment."""
+    dispute, credit = event.dispute, credits_of(account)
+    if dispute.status != LOST or not dispute.payment_ids or dispute.amount == 0:
         return Decision.nothing(account, "noted")
-    return _take_back(
-        account,
-        TakenBack(
-            kind=EntryKind.DISPUTE,
-            business_key=f"dispute:{dispute.id}",
-            amount=_microdollars(dispute.amount, dispute.currency),
-            paid=known.amount_microdollars,
-            payment_id=str(known.payment_id),
-            settled=_is_settled(known),
-            cause=event.id,
-        ),
+    known = _known_payment(credit, dispute.payment_ids)
+    if known is None and dispute.currency != CURRENCY:
+        return Decision.nothing(account, "foreign")
+    lost = EarlyDispute(
+        dispute_id=dispute.id,
+        payment_id=dispute.payment_ids[0],
+        amount_microdollars=_microdollars(dispute.amount, dispute.currency),
+        cause=event.id,
+    )
+    if known:
+        return _take_back(account, _lost(known, lost))
+    waiting = replace(credit, early_disputes=(*credit.early_disputes, lost))
+    return Decision(account.having(waiting), counts={"remembered": 1})
+
+
+def with_early_disputes(account: Account, disputes: Iterable[EarlyDispute]) -> Account:
+    """The account after disputes that were lost before their payment was deposited."""
+    for dispute in disputes:
+        known = _known_payment(credits_of(account), (dispute.payment_id,))
+        account = _take_back(account, _lost(known, dispute)).account if known else account
+    return account
+
+
+def _lost(known: Entry, dispute: EarlyDispute) -> TakenBack:
+    return TakenBack(
+        kind=EntryKind.DISPUTE,
+        business_key=f"dispute:{dispute.dispute_id}",
+        amount=dispute.amount_microdollars,
+        paid=known.amount_microdollars,
+        payment_id=str(known.payment_id),
+        settled=_is_settled(known),
+        cause=dispute.cause,
     )
 
 

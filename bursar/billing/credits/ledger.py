@@ -55,16 +55,28 @@ class Entry:
     payment_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarlyDispute:
+    """A lost dispute whose payment the ledger does not know yet (CR-11)."""
+
+    dispute_id: str
+    payment_id: str
+    amount_microdollars: int
+    cause: str
+
+
 @dataclass(frozen=True, slots=True)
 class Credits:
     """The credit part of an account: the counters, and the newest entries, oldest first.
 
-    At most 1,000 entries are loaded; an older one's key is still the database's to refuse.
+    At most 1,000 entries are loaded; an older one's key is still the database's to refuse. `early_disputes` are those
+    to be remembered; they are never loaded, but taken when their payment is deposited.
     """
 
     acquired_microdollars: int = 0
     used_microdollars: int = 0
     entries: tuple[Entry, ...] = ()
+    early_disputes: tuple[EarlyDispute, ...] = ()
 
     @property
     def balance_microdollars(self) -> int:

@@ -114,6 +114,17 @@ BEGIN
     RETURN moved;
 END $$;
 
+-- CR-11: lost disputes whose payment the ledger does not know. It may come yet; most are of payments that are none of our business.
+CREATE TABLE credit_early_disputes (
+    dispute_id text PRIMARY KEY,
+    payment_id text NOT NULL,
+    amount_microdollars bigint NOT NULL CHECK (amount_microdollars > 0),
+    cause text NOT NULL,
+    remembered_at timestamptz NOT NULL
+);
+CREATE INDEX credit_early_disputes_of_payment ON credit_early_disputes (payment_id);
+CREATE INDEX credit_early_disputes_by_age ON credit_early_disputes (remembered_at);
+
 -- The instant whose day of the month a row's periods keep: 31 January, 28 February, 31 March.
 ALTER TABLE kiloclaw_subscriptions ADD COLUMN credit_anchor_at timestamptz;
 -- What the sweep of renewals scans (CR-30).
@@ -125,5 +136,5 @@ CREATE INDEX kiloclaw_renewals_due ON kiloclaw_subscriptions (partition, credit_
 DROP INDEX kiloclaw_renewals_due;
 ALTER TABLE kiloclaw_subscriptions DROP COLUMN credit_anchor_at;
 DROP FUNCTION credits_bury;
-DROP TABLE credit_transactions, credit_accounts;
+DROP TABLE credit_early_disputes, credit_transactions, credit_accounts;
 DROP FUNCTION credits_post, credits_refuse, credits_burying;

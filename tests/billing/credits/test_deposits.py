@@ -6,7 +6,13 @@ from typing import Any
 import pytest
 
 from bursar.billing.account import Account
-from bursar.billing.credits.deposits import charge_refunded, dispute_closed, payment_succeeded, top_up_invoice_paid
+from bursar.billing.credits.deposits import (
+    charge_refunded,
+    dispute_closed,
+    payment_succeeded,
+    top_up_invoice_paid,
+    with_early_disputes,
+)
 from bursar.billing.credits.ledger import Credits, Entry, EntryKind
 from bursar.billing.credits.payments import ChargeEvent, DisputeEvent, PaidInvoiceEvent, PaymentEvent
 from bursar.billing.decision import Decision
@@ -147,6 +153,15 @@ def test_cr_11_refunding_a_settled_invoice_writes_a_neutral_pair() -> None:
 
 
 def test_cr_11_what_nobody_here_paid_is_none_of_our_business() -> None:
-    for decided in (refunded(EMPTY, 500, metadata={}), disputed(EMPTY)):
+    for decided in (refunded(EMPTY, 500, metadata={}), disputed(EMPTY, currency="eur")):
         assert decided.account is EMPTY
         assert decided.counts == {"foreign": 1}
+
+
+def test_cr_11_a_dispute_that_comes_before_its_payment_is_remembered_and_withdraws_then() -> None:
+    early = disputed(EMPTY)
+    assert kinds(early.account) == []
+    (waiting,) = early.account.part(Credits).early_disputes
+    after = with_early_disputes(paid(EMPTY).account, (waiting,))
+    assert kinds(after) == [("deposit", 20), ("dispute", -20)]
+    assert disputed(after).account is after

@@ -81,7 +81,10 @@ async def test_the_ledger_is_read_page_by_page(web: Served) -> None:
     assert page["next_cursor"] is None
 
 
-async def test_cr_11_a_lost_dispute_finds_its_user_by_the_payment(web: Served) -> None:
+@pytest.mark.parametrize("order", ["after its payment", "before its payment"])
+async def test_cr_11_a_lost_dispute_finds_its_user_by_the_payment(
+    web: Served, connection: asyncpg.Connection, order: str
+) -> None:
     dispute = {
         "id": "du_1",
         "object": "dispute",
@@ -92,10 +95,14 @@ async def test_cr_11_a_lost_dispute_finds_its_user_by_the_payment(web: Served) -
         "payment_intent": "pi_1",
     }
     closed = event_json("charge.dispute.closed", dispute, NOW, "evt_closed")
-    await deliver(web, top_up(20), top_up(5, "pi_2", "eve"))
-    await deliver(web, closed, closed | {"id": "evt_again"})
+    events = [top_up(20), top_up(5, "pi_2", "eve"), closed, closed | {"id": "evt_again"}]
+    for event in events if order == "after its payment" else events[::-1]:
+        await deliver(web, event)
 
     assert (await balance(web), await balance(web, "eve")) == (0, 5)
+    entries = (await web.get("/v1/users/ada/credits/transactions")).json()["entries"]
+    assert [entry["kind"] for entry in entries] == ["dispute", "deposit"]
+    assert await connection.fetchval("SELECT count(*) FROM credit_early_disputes") == 0
 
 
 async def test_cr_10_payments_that_are_nobodys_go_no_further_than_the_relay(web: Served) -> None:
