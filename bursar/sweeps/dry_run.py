@@ -6,16 +6,21 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Self
 
+from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue
-from bursar.billing.kiloclaw.enforcement import Circumstances
+from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.foreseeing import NOT_TODAY, Effect, foresee
+from bursar.billing.kiloclaw.outcomes import mail_still_wanted
+from bursar.billing.kiloclaw.rows import MailKey
 from bursar.db.connections import Connection
 from bursar.db.destruction_days import slots_used
 from bursar.db.parts import load_accounts
+from bursar.db.skipped_mails import SkippedMail, skipped_mails
 from bursar.sweeps.pages import START, Cursor, Page, Window
-from bursar.sweeps.table import PARTS, PLANS, SWEEPS, due_page
+from bursar.sweeps.table import PARTS, PLANS, STEPS, SWEEPS, due_page
 
 PAGE_ACCOUNTS = 64
+IF_CONFIGURED = "if mails are configured"
 MAX_PAGES = 512  # of one answer: all sweeps of all of 32 partitions take 256 when nothing is due
 
 
@@ -47,7 +52,7 @@ class Place:
         except (ValueError, TypeError, IndexError, OverflowError) as error:
             raise ValueError("not a place of a dry run") from error
         if not (
-            place.now.tzinfo and place.after.at.tzinfo and 0 <= place.stage <= len(SWEEPS) and place.partition >= 0
+            place.now.tzinfo and place.after.at.tzinfo and 0 <= place.stage <= len(SWEEPS) + 1 and place.partition >= 0
         ):
             raise ValueError("not a place of a dry run")
         return place
@@ -63,8 +68,8 @@ class DryRun:
 
     @property
     def sweeps(self) -> tuple[str, ...]:
-        """The sweeps of accounts among those of the plan."""
-        return tuple(name for name in PLANS[self.plan] if name in SWEEPS)
+        """The sweeps of the plan that cause something: those of accounts, and the one that sends skipped mails."""
+        return tuple(name for name in PLANS[self.plan] if name in SWEEPS or name == STEPS)
 
     async def effects(self, connection: Connection, place: Place, at_least: int) -> tuple[list[Effect], Place | None]:
         """At least that many effects if there are so many, and where to go on; None after the last.
@@ -81,6 +86,24 @@ class DryRun:
         return effects, at if at and at.stage < len(self.sweeps) else None
 
     async def _page(self, connection: Connection, at: Place) -> tuple[list[Effect], Place]:
+        if self.sweeps[at.stage] == STEPS:
+            return await self._mails_page(connection, at)
+        return await self._sweep_page(connection, at)
+
+    async def _mails_page(self, connection: Connection, at: Place) -> tuple[list[Effect], Place]:
+        """Skipped mails that are still true once the sweeps before have done their part (KC-88)."""
+        after = (at.after.at, int(at.after.key or 0))
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            found = await skipped_mails(connection, after, PAGE_ACCOUNTS)
+            accounts = await load_accounts(connection, [one.account_key for one in found], PARTS) if found else {}
+        facts = Circumstances(self.catalogue, at.now)
+        left = {key: enforce(account, facts, self.sweeps).account for key, account in accounts.items()}
+        effects = [_mail(one) for one in found if _would_be_sent(one, left[one.account_key])]
+        if len(found) < PAGE_ACCOUNTS:
+            return effects, replace(at, stage=at.stage + 1, after=START)
+        return effects, replace(at, after=Cursor(found[-1].created_at, str(found[-1].step_id)))
+
+    async def _sweep_page(self, connection: Connection, at: Place) -> tuple[list[Effect], Place]:
         window = Window(at.partition, at.now, self.catalogue, at.after, PAGE_ACCOUNTS)
         async with connection.transaction(isolation="repeatable_read", readonly=True):
             page = await due_page(connection, self.sweeps[at.stage], window)
@@ -100,6 +123,16 @@ class DryRun:
         if at.partition + 1 < self.partitions:
             return replace(at, partition=at.partition + 1, after=START)
         return replace(at, stage=at.stage + 1, partition=0, after=START)
+
+
+def _would_be_sent(skipped: SkippedMail, account: Account) -> bool:
+    mail = MailKey(skipped.payload["email_type"], skipped.payload["cycle"])
+    return account.part(Profile).email is not None and mail_still_wanted(account, mail)
+
+
+def _mail(skipped: SkippedMail) -> Effect:
+    subject = str(skipped.payload["email_type"])
+    return Effect(STEPS, "mail", skipped.account_key, subject, "skipped before, still true", IF_CONFIGURED)
 
 
 def _destructions(effects: list[Effect]) -> int:

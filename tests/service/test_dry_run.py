@@ -8,7 +8,7 @@ import pytest
 from bursar.billing.kiloclaw.foreseeing import IF_NOTHING_LIVE, NOT_TODAY, ONCE_GONE, Effect
 from bursar.billing.kiloclaw.rows import Subscription
 from bursar.handlers.kiloclaw_commands import earlybird_item
-from bursar.sweeps.dry_run import DryRun, Place
+from bursar.sweeps.dry_run import IF_CONFIGURED, DryRun, Place
 from bursar.sweeps.table import SWEEPS
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR, NOW, a_paid_row, a_trial
 from tests.service.steps.acting import Acting, acting, having
@@ -147,6 +147,38 @@ async def test_kc_79_what_one_sweep_leaves_to_the_next_is_listed_too(database_ur
         await people(worker, "late")
         mails = [effect.subject for effect in await foreseen(worker, catalogue=catalogue) if effect.kind == "mail"]
         assert mails == ["claw_suspended_payment", "claw_destruction_warning"]
+
+
+async def skipped(worker: Acting, *names: str) -> None:
+    """Their mails are decided while none can be sent."""
+    await people(worker, *names)
+    for name in names:
+        for sweep in SWEEPS:
+            await worker.sweep(sweep, name)
+    await worker.fetch("UPDATE steps SET state = 'skipped', settled_at = $1 WHERE kind = 'send_mail'", NOW)
+    await worker.fetch("UPDATE users SET email = user_id || '@example.com'")
+
+
+async def test_kc_79_kc_88_skipped_mails_that_are_still_true_are_listed(database_url: str) -> None:
+    async with acting(database_url) as worker:
+        await skipped(worker, "trial", "warned", "late")
+        await worker.fetch(
+            "UPDATE kiloclaw_subscriptions SET suspended_at = NULL, destruction_deadline = NULL "
+            "WHERE account_key = 'user:late'"
+        )
+        before = await everything(worker)
+        effects = await foreseen(worker, "steps")
+        assert told(effects) == {("trial", "mail", "claw_suspended_trial"), ("warned", "mail", "claw_trial_5d")}
+        assert {(effect.sweep, effect.condition) for effect in effects} == {("steps", IF_CONFIGURED)}
+        assert await everything(worker) == before
+
+
+async def test_kc_88_a_skipped_mail_that_the_same_tick_makes_untrue_is_not_listed(database_url: str) -> None:
+    async with acting(database_url) as worker:
+        await skipped(worker, "warned")
+        over = await foreseen(worker, at=NOW + 3 * DAY)
+        assert ("warned", "mail", "claw_trial_5d") not in told(over)
+        assert ("warned", "suspension", "inst-warned") in told(over)
 
 
 async def test_kc_79_pages_go_on_where_the_last_one_ended_and_list_everyone_once(database_url: str) -> None:
