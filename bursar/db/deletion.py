@@ -89,6 +89,10 @@ async def _subscription(connection: Connection, deletion: Deletion, _: str) -> N
     await connection.execute("DELETE FROM kiloclaw_subscriptions WHERE account_key = $1", deletion.key)
 
 
+async def _renewal_failures(connection: Connection, deletion: Deletion, _: str) -> None:
+    await connection.execute("DELETE FROM renewal_failures WHERE account_key = $1", deletion.key)
+
+
 async def _mail_log(connection: Connection, deletion: Deletion, _: str) -> None:
     await connection.execute("DELETE FROM kiloclaw_email_log WHERE account_key = $1", deletion.key)
 
@@ -207,6 +211,7 @@ async def _accounts(connection: Connection, deletion: Deletion, _: str) -> None:
 
 ERASURES: tuple[Erase, ...] = (
     _subscription,
+    _renewal_failures,
     _mail_log,
     _earlybird,
     _early_events,

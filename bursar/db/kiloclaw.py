@@ -20,7 +20,13 @@ SUBSCRIPTION_FIELDS = tuple(field.name for field in fields(Subscription))
 async def load(connection: Connection, keys: list[str]) -> Mapping[str, Hosting]:
     """The KiloClaw parts of these accounts, in five statements whatever their number."""
     subscriptions = await connection.fetch(
-        "SELECT * FROM kiloclaw_subscriptions WHERE account_key = ANY($1::text[])", keys
+        """
+        SELECT row.*, failure.boundary AS unresolved_renewal_at FROM kiloclaw_subscriptions AS row
+        LEFT JOIN renewal_failures AS failure ON failure.subscription_id = row.id
+            AND failure.boundary = row.credit_renewal_at AND failure.state = 'unresolved'
+        WHERE row.account_key = ANY($1::text[])
+        """,
+        keys,
     )
     instances = await connection.fetch(
         """
@@ -44,6 +50,7 @@ async def load(connection: Connection, keys: list[str]) -> Mapping[str, Hosting]
         [user_id_of(key) or key for key in keys],
     )
     rows = {row["account_key"]: _subscription(row) for row in subscriptions}
+    unresolved = {row["account_key"]: row["unresolved_renewal_at"] for row in subscriptions}
     owned, logged, remembered = _by_account(instances), _by_account(mails), _by_account(early)
     bought = {row["user_id"]: row["payment_id"] for row in earlybirds}
     return {
@@ -53,6 +60,7 @@ async def load(connection: Connection, keys: list[str]) -> Mapping[str, Hosting]
             mails={MailKey(row["email_type"], row["cycle"]): row["state"] for row in logged.get(key, ())},
             early_events=tuple(EarlyEvent(*tuple(row)[1:]) for row in remembered.get(key, ())),
             earlybird_payment_id=bought.get(user_id_of(key)),
+            unresolved_renewal_at=unresolved.get(key),
         )
         for key in keys
     }

@@ -13,7 +13,7 @@ from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.renewal import Renewal, renew
 from bursar.billing.decision import Decision
-from bursar.billing.kiloclaw.access import access, earlybird_covers
+from bursar.billing.kiloclaw.access import access, earlybird_covers, pending_settlement
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
 from bursar.billing.kiloclaw.reads import read_targets
 from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of, with_row
@@ -52,7 +52,8 @@ def renew_from_credits(account: Account, row: Subscription, facts: Circumstances
 def resume_interrupted(account: Account, row: Subscription, _: Circumstances) -> Decision | None:
     """An entitled row whose instance is not wanted running wants it running (KC-90)."""
     instance = hosting_of(account).row_instance
-    if row.status not in ("active", "trialing") or instance is None or instance.desired_state == "running":
+    entitled = row.status in ("active", "trialing") and not pending_settlement(row)
+    if not entitled or instance is None or instance.desired_state == "running":
         return None
     return Decision(start_again(account), reason="interrupted resume", counts={"changed": 1})
 
@@ -160,17 +161,27 @@ def _of_row(rule: RowRule) -> Rule:
     return applied
 
 
+def _against_row(rule: RowRule) -> Rule:
+    """The rule that suspends, stops, warns or destroys: not while a failed renewal is an operator's (CR-62)."""
+    of_row = _of_row(rule)
+
+    def applied(account: Account, facts: Circumstances) -> Decision | None:
+        return None if hosting_of(account).is_protected else of_row(account, facts)
+
+    return applied
+
+
 # Enforcement before advice, in the order of rules/kiloclaw.md; the keys are the names of the sweeps.
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "credit_renewal": _of_row(renew_from_credits),
         "resume": _of_row(resume_interrupted),
-        "trial_expiry": _of_row(suspend_expired_trial),
-        "period_expiry": _of_row(suspend_ended_period),
-        "destruction": _of_row(destroy_overdue),
-        "past_due": _of_row(suspend_past_due),
-        "destruction_warning": _of_row(warn_of_destruction),
-        "trial_warning": _of_row(warn_of_trial_end),
+        "trial_expiry": _against_row(suspend_expired_trial),
+        "period_expiry": _against_row(suspend_ended_period),
+        "destruction": _against_row(destroy_overdue),
+        "past_due": _against_row(suspend_past_due),
+        "destruction_warning": _against_row(warn_of_destruction),
+        "trial_warning": _against_row(warn_of_trial_end),
         "earlybird_warning": warn_of_earlybird_end,
     }
 )
@@ -188,16 +199,7 @@ def enforce(account: Account, facts: Circumstances, only: Collection[str] = tupl
 
 def then(first: Decision, second: Decision) -> Decision:
     """Both decisions as one, the second made on the account that the first left."""
-    counts = dict(first.counts)
-    for name, number in second.counts.items():
-        counts[name] = counts.get(name, 0) + number
-    return Decision(
-        account=second.account,
-        steps=first.steps + second.steps,
-        reason="; ".join(part for part in (first.reason, second.reason) if part),
-        counts=counts,
-        destruction_slots=first.destruction_slots + second.destruction_slots,
-    )
+    return first.then(second)
 
 
 def _advice(decision: Decision) -> Decision:

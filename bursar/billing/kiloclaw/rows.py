@@ -113,6 +113,13 @@ class Hosting(Tracked):
     mails: Mapping[MailKey, str] = field(default_factory=lambda: MappingProxyType({}))
     early_events: tuple[EarlyEvent, ...] = ()
     earlybird_payment_id: str | None = None
+    unresolved_renewal_at: datetime | None = None  # the boundary whose renewal failed, an operator's (CR-62)
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether the row's renewal failed for a reason that is not its user's, and nobody settled that (CR-62)."""
+        row, unresolved_at = self.subscription, self.unresolved_renewal_at
+        return row is not None and unresolved_at is not None and row.credit_renewal_at == unresolved_at
 
     @property
     def live_instance(self) -> Instance | None:

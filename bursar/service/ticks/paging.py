@@ -17,10 +17,11 @@ from bursar.db.items import Item, Outcome, OutcomeState
 from bursar.db.ticks import Counts, TickProgress
 from bursar.handlers.messages import ReceivedMessage
 from bursar.service.deciding.decider import AT_FAULT, CONTENTION, DatabaseUnavailable, Decider
+from bursar.service.ticks.failed_renewals import note_failed_renewals
 from bursar.sweeps.checks import CHECKS, asking_for
 from bursar.sweeps.housekeeping import keep_house
 from bursar.sweeps.pages import START, Cursor, Page, Window
-from bursar.sweeps.table import PLANS, STEPS, candidate, due_page
+from bursar.sweeps.table import CREDIT_RENEWAL, PLANS, STEPS, candidate, due_page
 
 log = structlog.get_logger()
 
@@ -136,6 +137,9 @@ class Sweeping:
             moved = _moved(found.at, found.page.cursor.saved() if found.page.cursor else None)
             counts = _asked(outcomes) if found.sweep in CHECKS else _counts(outcomes)
             await self._save(connection, before, moved, found.skipped | {found.sweep or "": counts})
+            if found.sweep == CREDIT_RENEWAL:
+                real_now = (await self._decider.clock.situation(connection)).real_now
+                await note_failed_renewals(connection, outcomes, found.page.instants, real_now)
 
         return also
 
