@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: demo test up bench lock clean
+.PHONY: demo test up bench bench-sweeps lock clean
 
 demo: $(STAMP)
 	@$(BIN)/bursar demo
@@ -21,6 +21,10 @@ up: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m bench.throughput $(BENCH)
+
+# For example BENCH="--large 100000 --rounds 3".
+bench-sweeps: $(STAMP)
+	@$(BIN)/python -m bench.sweeps $(BENCH)
 
 # UPGRADE=1 takes the newest versions that pyproject.toml allows.
 lock: $(STAMP)

@@ -76,7 +76,7 @@ async def _measure_all(servers: Servers, lives: Sequence[Life], rounds: int) -> 
 
 async def _measure(servers: Servers, lives: Sequence[Life], sizes: tuple[int, int]) -> float:
     """Events per second of a worker that takes at most so many messages in a transaction."""
-    async with _fresh_database(servers.database_url) as database_url:
+    async with fresh_database(servers.database_url) as database_url:
         environment = _environment(servers, database_url, lives, sizes)
         async with open_publisher(servers.amqp_url, PARTITIONS) as publisher:
             published = await _publish(publisher, lives)
@@ -128,7 +128,7 @@ async def _rate_until(database_url: str, expected: int, worker: asyncio.Task[Non
 
 
 @asynccontextmanager
-async def _fresh_database(database_url: str) -> AsyncIterator[str]:
+async def fresh_database(database_url: str) -> AsyncIterator[str]:
     name = f"bench_{secrets.token_hex(4)}"
     address = database_url.rpartition("/")[0] + "/" + name
     server = await asyncpg.connect(database_url)
