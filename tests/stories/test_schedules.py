@@ -75,3 +75,26 @@ async def test_kc_47_a_renewed_commitment_is_not_billed_at_its_old_end(world: Wo
     await world.watch.wait_until_settled()
     row = await world.row("cam")
     assert (row["plan"], row["status"], row["commit_ends_at"]) == ("standard", "active", None)
+
+
+async def test_kc_47_kc_51_a_renewed_commitment_that_is_canceled_lasts_as_long_as_it_is_paid(world: World) -> None:
+    await world.product.put_user("dee", None)
+    await subscribed(world, "dee", "commit")
+    await world.watch.wait_until_settled()
+    assert (await world.command("dee", "renew-commit"))[0] == 200
+    await world.watch.wait_until_settled()
+    paid_until = add_months(BEGINNING, 12)
+    status, answer = await world.command("dee", "cancel")
+    assert (status, answer["ends_at"]) == (200, paid_until.isoformat())
+    await world.command("dee", "reactivate")
+    await world.watch.wait_until_settled()
+    row = await world.row("dee")
+    assert (row["commit_ends_at"], row["scheduled_plan"]) == (paid_until, "standard")
+    await world.command("dee", "cancel")
+
+    await world.at(paid_until - MINUTE)
+    assert (await world.get("dee", "access"))["http_status"] == 200
+    await world.at(paid_until + timedelta(hours=2))
+    assert (await world.row("dee"))["status"] == "canceled"
+    paid = [invoice["amount_paid"] for invoice in world.stripe.all("invoice", status="paid") if invoice["total"]]
+    assert paid == [5_400, 5_400]

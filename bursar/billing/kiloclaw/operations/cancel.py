@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from bursar.billing.account import Account
 from bursar.billing.decision import Decision
@@ -17,18 +17,20 @@ from bursar.billing.kiloclaw.scheduling import keep_steps
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, begin
 from bursar.billing.stripe_calls import Call, Method
+from bursar.billing.stripe_objects import StripeSubscription
 
 NAME = "kiloclaw-cancel"
 CANCELABLE = frozenset({"active", "past_due"})
 
 
 class Cancellation(BaseModel):
-    """A cancellation as it was decided: of which subscription, and the row's version then."""
+    """A cancellation as it was decided, with the row's version then."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     subscription_id: str
     row_version: int
+    commit_ends_at: AwareDatetime | None = None
 
 
 def cancel(account: Account, command_id: str) -> Decision:
@@ -40,7 +42,9 @@ def cancel(account: Account, command_id: str) -> Decision:
         raise Refused("already_canceling", "The subscription is being canceled already.")
     if row.stripe_subscription_id is None:
         return _canceled_here(account, row)
-    asked = Cancellation(subscription_id=row.stripe_subscription_id, row_version=row.version)
+    asked = Cancellation(
+        subscription_id=row.stripe_subscription_id, row_version=row.version, commit_ends_at=row.commit_ends_at
+    )
     return begin(account, NAME, asked, command_id)
 
 
@@ -56,6 +60,9 @@ def plan(asked: Cancellation) -> Plan:
         standing = yield from standing_schedule(subscription)
         if standing:
             yield from released(standing.id)
+        paid_until = _paid_beyond_the_period(subscription, asked.commit_ends_at)
+        if paid_until:
+            yield _carried_to(asked.subscription_id, paid_until)
         subscription = yield _flag("set-flag", asked.subscription_id, _flag("clear-flag", asked.subscription_id))
     return pending(subscription.cancel_at or subscription.items[0].current_period_end)
 
@@ -78,6 +85,21 @@ def apply(account: Account, asked: Cancellation, ended: Ended, facts: OperationF
 def pending(ends_at: datetime | None) -> dict[str, Any]:
     """The answer to the caller: access lasts until then (KC-51)."""
     return {"cancel_at_period_end": True, "ends_at": ends_at.isoformat() if ends_at else None}
+
+
+def _paid_beyond_the_period(subscription: StripeSubscription, commit_ends_at: datetime | None) -> datetime | None:
+    """How far a renewed commitment is paid; nothing is before billing has begun (KC-47)."""
+    if subscription.status != "active" or commit_ends_at is None:
+        return None
+    return commit_ends_at if commit_ends_at > subscription.items[0].current_period_end else None
+
+
+def _carried_to(subscription_id: str, paid_until: datetime) -> Call:
+    """A trial as long as what is paid makes its end the period's: access lasts until then, and nothing is billed on
+    the way (KC-51). Should the flag fail, it does no harm: a renewed schedule has the same trial.
+    """
+    params = {"trial_end": int(paid_until.timestamp()), "proration_behavior": "none"}
+    return Call("carry-to-paid-end", Method.UPDATE_SUBSCRIPTION, subscription_id, params)
 
 
 def _flag(name: str, subscription_id: str, undo: Call | None = None) -> Call:

@@ -1,6 +1,7 @@
 """Canceling: the schedule first, then the flag, at Stripe and then here; or nothing (KC-50, KC-51, KC-53)."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -75,6 +76,28 @@ def test_kc_50_the_flag_is_set_at_stripe() -> None:
     assert driven.called("set-flag").params == {"cancel_at_period_end": True}
     ends_at = (NOW + 30 * DAY).isoformat()
     assert driven.ended.result == {"cancel_at_period_end": True, "ends_at": ends_at}
+
+
+@pytest.mark.parametrize(
+    ("status", "commit_ends_at", "trial_end"),
+    [
+        ("active", NOW + 200 * DAY, int((NOW + 200 * DAY).timestamp())),  # renewed: paid beyond the period
+        ("active", NOW + 30 * DAY, None),
+        ("trialing", NOW + 200 * DAY, None),  # not begun: nothing is paid yet
+        ("active", None, None),
+    ],
+)
+def test_kc_51_access_lasts_as_long_as_a_renewed_commitment_is_paid(
+    status: str, commit_ends_at: datetime | None, trial_end: int | None
+) -> None:
+    asked = Cancellation(subscription_id="sub_1", row_version=1, commit_ends_at=commit_ends_at)
+    answers = {"read-subscription": subscription_json(status=status), "carry-to-paid-end": subscription_json()}
+    driven = drive(lambda: plan(asked), {**STANDING, **answers})
+    carried = ["carry-to-paid-end"] if trial_end else []
+    assert driven.names == ["read-subscription", *carried, "set-flag"]
+    if trial_end:
+        params = {"trial_end": trial_end, "proration_behavior": "none"}
+        assert driven.called("carry-to-paid-end").params == params
 
 
 def test_kc_50_the_schedule_is_released_before() -> None:
