@@ -1,8 +1,8 @@
 """The catalogue: every number of the rules, as `deploy/catalogue.toml` gives it, validated when the service starts."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 Plan = Literal["trial", "standard", "commit"]
 PaidPlan = Literal["standard", "commit"]
@@ -66,6 +66,19 @@ class CreditTerms(Section):
         return self.standard_months if plan == "standard" else self.commit_months
 
 
+class TopUpTerms(Section):
+    """The amounts that credits are sold for (CR-10)."""
+
+    amounts_cents: tuple[PositiveInt, ...] = (2_000, 5_000, 10_000)
+    default_cents: PositiveInt = 5_000
+
+    @model_validator(mode="after")
+    def _default_is_offered(self) -> Self:
+        if self.default_cents not in self.amounts_cents:
+            raise ValueError("default_cents must be one of amounts_cents")
+        return self
+
+
 class Prices(Section):
     """What the environment says about selling: Stripe's price ids per plan (KC-34), of which the first is sold and all
     are recognised; the coupon of earlybird users; the instant before which nothing is charged (KC-21).
@@ -101,4 +114,5 @@ class Catalogue(Section):
     """Everything a decision may need besides the account: passed to it as `facts`."""
 
     kiloclaw: KiloclawTerms
+    top_up: TopUpTerms = TopUpTerms()
     prices: Prices

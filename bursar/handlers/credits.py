@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from bursar.billing.account import Account, user_key
+from bursar.billing.account import Account, Profile, user_key
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.credits.checkout import check_out_credits
 from bursar.billing.credits.deposits import charge_refunded, dispute_closed, payment_succeeded, top_up_invoice_paid
 from bursar.billing.credits.enrolment import Enrolment, enroll
 from bursar.billing.credits.ledger import Credits
@@ -18,7 +19,7 @@ from bursar.billing.credits.payments import (
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.operations import Operations
-from bursar.db.items import Decide, Item, Situation
+from bursar.db.items import Decide, Item, NewLease, Situation
 from bursar.handlers.reading import mapping, view
 
 PARTS = frozenset[type[Any]]({Credits})
@@ -32,6 +33,18 @@ def enrolment_item(user_id: str, asked: Enrolment, catalogue: Catalogue) -> Item
         return enroll(account, asked, catalogue, facts.now)
 
     return Item(asked.command_id, user_key(user_id), ENROLMENT_PARTS, decide, actor="api")
+
+
+def credit_checkout_item(
+    command_id: str, user_id: str, amount_cents: int | None, return_url: str, catalogue: Catalogue, lease: NewLease
+) -> Item:
+    """Open a page on which the user buys credits (CR-10)."""
+
+    def decide(account: Account, _: Situation) -> Decision:
+        return check_out_credits(account, amount_cents, return_url, catalogue, command_id)
+
+    parts = frozenset[type[Any]]({Profile, Operations})
+    return Item(command_id, user_key(user_id), parts, decide, actor="api", lease=lease)
 
 
 def payment(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON

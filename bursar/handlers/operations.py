@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.credits.checkout import CREDIT_CHECKOUT
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Permanent
 from bursar.billing.kiloclaw.enforcement import then
@@ -26,7 +27,7 @@ from bursar.db.steps import ClaimedStep
 from bursar.handlers.steps import PARTS
 
 # Every operation that a step may name in its payload.
-_ALL: tuple[Operation[Any], ...] = (CHECKOUT, CANCEL, REACTIVATE, KEEPING, SWITCH, UNSWITCH, RENEW)
+_ALL: tuple[Operation[Any], ...] = (CHECKOUT, CANCEL, REACTIVATE, KEEPING, SWITCH, UNSWITCH, RENEW, CREDIT_CHECKOUT)
 OPERATIONS: Mapping[str, Operation[Any]] = MappingProxyType({one.name: one for one in _ALL})
 
 FAILED = Failure("operation_failed", "This could not be finished; operators were told.", 500)

@@ -4,16 +4,25 @@ from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic import Field
 
 from bursar.billing.catalogue import PaidPlan
 from bursar.billing.credits.enrolment import Enrolment
 from bursar.db.credits import page_of_entries, statement
-from bursar.handlers.credits import enrolment_item
+from bursar.handlers.credits import credit_checkout_item, enrolment_item
 from bursar.service.web.commands import decided
 from bursar.service.web.dependencies import Web, connected
 from bursar.service.web.fields import Command, Cursor, Id, Limit, UserId
+from bursar.service.web.operations import operated
 from bursar.service.web.problems import documented
-from bursar.service.web.routes import COMMON_CODES, KEYED_CODES, ApiRoute, CommandId, documented_bearer
+from bursar.service.web.routes import (
+    COMMON_CODES,
+    KEYED_CODES,
+    OPERATION_CODES,
+    ApiRoute,
+    CommandId,
+    documented_bearer,
+)
 
 router = APIRouter(prefix="/v1/users/{user}", tags=["credits"], route_class=ApiRoute, dependencies=[documented_bearer])
 ENROLMENT_CODES = (
@@ -33,6 +42,12 @@ class WantedEnrolment(Command):
     instance_id: Id
 
 
+class WantedTopUp(Command):
+    """How much to buy, of the amounts that the catalogue offers."""
+
+    amount_cents: int | None = Field(default=None, description="Without it, the catalogue's default.")
+
+
 @router.get("/credits", responses=documented(*COMMON_CODES))
 async def get_credits(user: UserId, web: Web) -> dict[str, int]:
     """What the user acquired and used so far, and the balance, in microdollars (CR-1)."""
@@ -49,6 +64,18 @@ async def get_transactions(user: UserId, web: Web, cursor: Cursor = None, limit:
         "entries": [asdict(entry) for entry in entries],
         "next_cursor": entries[-1].id if len(entries) == limit else None,
     }
+
+
+@router.post(
+    "/credits/checkout",
+    responses=documented(*COMMON_CODES, *KEYED_CODES, *OPERATION_CODES, "busy", "amount_not_offered"),
+)
+async def check_out(user: UserId, asked: WantedTopUp, web: Web, command_id: CommandId) -> dict[str, Any]:
+    """Open a page at Stripe on which the user buys credits; they are deposited once they are paid (CR-10)."""
+    page, amount = f"{web.settings.app_url.rstrip('/')}/claw", asked.amount_cents
+    return dict(
+        await operated(web, lambda lease: credit_checkout_item(command_id, user, amount, page, web.catalogue, lease))
+    )
 
 
 @router.post("/kiloclaw/enroll", responses=documented(*COMMON_CODES, *KEYED_CODES, "busy", *ENROLMENT_CODES))

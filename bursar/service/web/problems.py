@@ -25,6 +25,7 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "already_canceling": (400, "Set to cancel already"),
         "already_purchased": (400, "Bought already"),
         "already_subscribed": (400, "Subscribed already"),
+        "amount_not_offered": (400, "Not for this amount"),
         "bad_request": (400, "The request cannot be read"),
         "billing_portal_unavailable": (400, "There is no billing portal for this user"),
         "cancellation_pending": (400, "Set to cancel"),
