@@ -27,3 +27,16 @@ class Decision:
     def nothing(cls, account: Account, count: str) -> "Decision":
         """Change nothing, but count under that name why."""
         return cls(account, counts={count: 1})
+
+    def then(self, second: "Decision") -> "Decision":
+        """Both decisions as one, the second made on the account that this one left."""
+        counts = dict(self.counts)
+        for name, number in second.counts.items():
+            counts[name] = counts.get(name, 0) + number
+        return Decision(
+            account=second.account,
+            steps=self.steps + second.steps,
+            reason="; ".join(part for part in (self.reason, second.reason) if part),
+            counts=counts,
+            destruction_slots=self.destruction_slots + second.destruction_slots,
+        )

@@ -7,7 +7,18 @@ nothing.
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AliasPath, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 API_VERSION = "2026-08-26.dahlia"
 
@@ -16,7 +27,21 @@ def _identifier(value: Any) -> Any:  # noqa: ANN401 - Stripe sends an id, or the
     return value.get("id") if isinstance(value, dict) else value
 
 
+def _none_if_unreadable(value: Any, read: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401 - any JSON value
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+def _what_can_be_read(value: Any, read: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401 - any JSON value
+    return _none_if_unreadable(value, read) or ()
+
+
 Id = Annotated[str, BeforeValidator(_identifier)]
+# What only some need of an invoice: who does says that it cannot be read, and nobody else's is stopped (CR-57).
+IdIfReadable = Annotated[Id | None, WrapValidator(_none_if_unreadable)]
+InstantIfReadable = Annotated[datetime | None, WrapValidator(_none_if_unreadable)]
 # Stripe has null for "none" on most objects.
 Metadata = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is None else value)]
 
@@ -77,8 +102,35 @@ class SubscriptionOfInvoice(StripeObject):
     metadata: Metadata = Field(default_factory=dict)
 
 
+class InvoiceLine(StripeObject):
+    """What an invoice bills: a price for a period. Older API versions name both on the line itself."""
+
+    price: Annotated[
+        IdIfReadable, Field(validation_alias=AliasChoices(AliasPath("pricing", "price_details", "price"), "price"))
+    ] = None
+    period_start: Annotated[InstantIfReadable, Field(validation_alias=AliasPath("period", "start"))] = None
+    period_end: Annotated[InstantIfReadable, Field(validation_alias=AliasPath("period", "end"))] = None
+    subscription: Annotated[
+        IdIfReadable,
+        Field(
+            validation_alias=AliasChoices(
+                AliasPath("parent", "subscription_item_details", "subscription"), "subscription"
+            )
+        ),
+    ] = None
+
+
+class PaymentOfInvoice(StripeObject):
+    """One payment of an invoice, shown where a request asked for it."""
+
+    charge: Annotated[IdIfReadable, Field(validation_alias=AliasPath("payment", "charge"))] = None
+
+
 class StripeInvoice(StripeObject):
-    """An invoice: whose it is, the subscription it names (KC-39), and how it stands. Amounts are in cents."""
+    """An invoice: whose it is, the subscription it names (KC-39), how it stands, what it bills. Amounts in cents.
+
+    Since 2025 an invoice does not name its charge, unless its payments are shown.
+    """
 
     id: str
     customer: Id | None = None
@@ -89,6 +141,23 @@ class StripeInvoice(StripeObject):
     of_subscription: Annotated[
         SubscriptionOfInvoice | None, Field(validation_alias=AliasPath("parent", "subscription_details"))
     ] = None
+    currency: str | None = None
+    lines: Annotated[
+        tuple[InvoiceLine, ...],
+        WrapValidator(_what_can_be_read),
+        Field(validation_alias=AliasChoices(AliasPath("lines", "data"), "lines")),
+    ] = ()
+    charge: IdIfReadable = None
+    payments: Annotated[
+        tuple[PaymentOfInvoice, ...],
+        WrapValidator(_what_can_be_read),
+        Field(validation_alias=AliasChoices(AliasPath("payments", "data"), "payments")),
+    ] = ()
+
+    @property
+    def charge_id(self) -> str | None:
+        """The charge that paid it, where it is shown."""
+        return self.charge or next((one.charge for one in self.payments if one.charge), None)
 
 
 class SubscriptionEvent(StripeObject):

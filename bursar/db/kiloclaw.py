@@ -3,13 +3,14 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
+from datetime import datetime
 from typing import Any
 
 from asyncpg import Record
 
 from bursar.billing.account import CUSTOMER_PREFIX, partition_of, user_id_of
 from bursar.billing.errors import Refused, Retryable
-from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Instance, MailKey, Subscription
+from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Instance, MailKey, PaidPeriod, Subscription
 from bursar.db import users
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
@@ -40,7 +41,7 @@ async def load(connection: Connection, keys: list[str]) -> Mapping[str, Hosting]
     )
     early = await connection.fetch(
         """
-        SELECT account_key, event_id, stripe_subscription_id, stripe_customer_id, type, occurred_at
+        SELECT account_key, event_id, stripe_subscription_id, stripe_customer_id, type, occurred_at, paid_period
         FROM early_events WHERE account_key = ANY($1::text[]) ORDER BY occurred_at, event_id
         """,
         keys,
@@ -58,7 +59,7 @@ async def load(connection: Connection, keys: list[str]) -> Mapping[str, Hosting]
             subscription=rows.get(key),
             instances=tuple(Instance(**row) for row in owned.get(key, ())),
             mails={MailKey(row["email_type"], row["cycle"]): row["state"] for row in logged.get(key, ())},
-            early_events=tuple(EarlyEvent(*tuple(row)[1:]) for row in remembered.get(key, ())),
+            early_events=tuple(_early_event(row) for row in remembered.get(key, ())),
             earlybird_payment_id=bought.get(user_id_of(key)),
             unresolved_renewal_at=unresolved.get(key),
         )
@@ -77,6 +78,16 @@ async def save(connection: Connection, changes: list[Change[Hosting]], context: 
 
 def _subscription(row: Record) -> Subscription:
     return Subscription(**{name: row[name] for name in SUBSCRIPTION_FIELDS})
+
+
+def _early_event(row: Record) -> EarlyEvent:
+    said = dict(row)
+    said.pop("account_key")
+    paid = said.pop("paid_period")
+    if paid is None:
+        return EarlyEvent(**said)
+    instants = {name: datetime.fromisoformat(paid[name]) for name in ("starts_at", "ends_at")}
+    return EarlyEvent(**said, paid_period=PaidPeriod(**(paid | instants)))
 
 
 def _by_account(rows: Iterable[Record]) -> Mapping[str, list[Record]]:
@@ -198,6 +209,7 @@ async def _save_early_events(connection: Connection, changes: list[Change[Hostin
             one.stripe_customer_id,
             one.type,
             one.occurred_at,
+            one.paid_period,
         )
         for change in changes
         for one in change.after.early_events
@@ -210,11 +222,13 @@ async def _save_early_events(connection: Connection, changes: list[Change[Hostin
         await connection.execute(
             """
             INSERT INTO early_events
-                (event_id, account_key, stripe_subscription_id, stripe_customer_id, type, occurred_at, remembered_at)
-            SELECT *, $7 FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+                (event_id, account_key, stripe_subscription_id, stripe_customer_id, type, occurred_at, paid_period,
+                remembered_at)
+            SELECT *, $8 FROM unnest(
+                $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::jsonb[])
             ON CONFLICT (event_id) DO NOTHING
             """,
-            *_columns(remembered, 6),
+            *_columns(remembered, 7),
             context.real_now,
         )
 

@@ -49,10 +49,15 @@ class ReceivedMessage:
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One message type: the parts it needs, and how its body becomes a decision."""
+    """One message type: the parts it needs at most, how its body becomes a decision, and which parts that one needs."""
 
     parts: frozenset[type[Any]]
     read: Read
+    parts_of: Callable[[Any], frozenset[type[Any]]] | None = None
+
+    def parts_for(self, body: Any) -> frozenset[type[Any]]:  # noqa: ANN401 - parsed JSON
+        """What to load for a message with that body."""
+        return self.parts_of(body) if self.parts_of else self.parts
 
 
 def _subscription(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
@@ -70,16 +75,28 @@ def _paid_invoice(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - 
     return top_up_invoice(body) if is_of_top_up(body) else _invoice(body, catalogue)
 
 
-def _invoice(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
+def _invoice(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
     event = view(InvoiceEvent, body)
 
     def decide(account: Account, _: object) -> Decision:
-        return invoice_event(account, event)
+        return invoice_event(account, event, catalogue)
 
     return decide
 
 
 _HOSTING = frozenset[type[Any]]({Hosting})
+
+
+def _parts_of_paid_invoice(body: Any) -> frozenset[type[Any]]:  # noqa: ANN401 - parsed JSON
+    """The ledger for what may be deposited; most invoices say that their subscription is paid directly (KC-21)."""
+    if is_of_top_up(body):
+        return CREDIT_PARTS
+    stripe_object = mapping(mapping(mapping(body).get("data")).get("object"))
+    details = mapping(mapping(stripe_object.get("parent")).get("subscription_details"))
+    metadata = mapping(details.get("metadata"))
+    may_be_in_credits = bool(details) and metadata.get("funding") != "direct"
+    return _HOSTING | CREDIT_PARTS if may_be_in_credits else _HOSTING
+
 
 HANDLERS: Mapping[str, Handler] = MappingProxyType(
     {
@@ -94,7 +111,7 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         STRIPE + "subscription_schedule.canceled": Handler(_HOSTING, _schedule),
         STRIPE + "subscription_schedule.completed": Handler(_HOSTING, _schedule),
         STRIPE + "subscription_schedule.aborted": Handler(_HOSTING, _schedule),
-        STRIPE + "invoice.paid": Handler(_HOSTING | CREDIT_PARTS, _paid_invoice),
+        STRIPE + "invoice.paid": Handler(_HOSTING | CREDIT_PARTS, _paid_invoice, _parts_of_paid_invoice),
         STRIPE + "invoice.payment_failed": Handler(_HOSTING, _invoice),
         STRIPE + PAYMENT_SUCCEEDED: Handler(CREDIT_PARTS, payment),
         STRIPE + CHARGE_REFUNDED: Handler(CREDIT_PARTS, refund),
@@ -117,7 +134,7 @@ def item_of(message: ReceivedMessage, account_key: str, catalogue: Catalogue) ->
     subscription_id = subscription_of_event(body)
     names = frozenset({f"subscription:{subscription_id}"} if subscription_id else ())
     decide = handler.read(body, catalogue)
-    return Item(message.message_id, account_key, handler.parts, decide, copy=copy_of(message), names=names)
+    return Item(message.message_id, account_key, handler.parts_for(body), decide, copy=copy_of(message), names=names)
 
 
 def copy_of(message: ReceivedMessage) -> MessageCopy:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.credits.ledger import Credits
 from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce, then
@@ -15,6 +16,7 @@ from bursar.billing.kiloclaw.reads import (
     SubscriptionsRead,
     asked_about_all,
     has_moved,
+    has_remembered_payments,
     subscriptions_read,
     tells_of_the_row,
 )
@@ -50,7 +52,18 @@ def mail_outcome(step: ClaimedStep, mail: MailKey, log_state: str, state: StepSt
     return _answering(step, frozenset({Hosting}), decide, _answer(step, state, error))
 
 
-def read_outcome(step: ClaimedStep, read: SubscriptionsRead, catalogue: Catalogue, again_at: datetime) -> Item:
+def read_parts(account: Account) -> frozenset[type[Any]]:
+    """What the outcome of a read about that account needs: Credits only where payments are to be settled (KC-31)."""
+    return PARTS | {Credits} if has_remembered_payments(account) else PARTS
+
+
+def read_outcome(
+    step: ClaimedStep,
+    read: SubscriptionsRead,
+    catalogue: Catalogue,
+    again_at: datetime,
+    parts: frozenset[type[Any]] = PARTS,
+) -> Item:
     """Stripe answered: asked again at `again_at` (real time) if the row moved meanwhile (KC-32).
 
     A destruction that is due is decided right here, on what was just read: the interlock (KC-74).
@@ -72,7 +85,7 @@ def read_outcome(step: ClaimedStep, read: SubscriptionsRead, catalogue: Catalogu
             else then(followed, enforced)
         )
 
-    return _answering(step, PARTS, decide, _answer(step, StepState.DONE, again_at=again_at))
+    return _answering(step, parts, decide, _answer(step, StepState.DONE, again_at=again_at))
 
 
 def step_ended(step: ClaimedStep, state: StepState, error: str | None = None) -> Item:

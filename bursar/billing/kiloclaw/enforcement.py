@@ -199,16 +199,7 @@ def enforce(account: Account, facts: Circumstances, only: Collection[str] = tupl
 
 def then(first: Decision, second: Decision) -> Decision:
     """Both decisions as one, the second made on the account that the first left."""
-    counts = dict(first.counts)
-    for name, number in second.counts.items():
-        counts[name] = counts.get(name, 0) + number
-    return Decision(
-        account=second.account,
-        steps=first.steps + second.steps,
-        reason="; ".join(part for part in (first.reason, second.reason) if part),
-        counts=counts,
-        destruction_slots=first.destruction_slots + second.destruction_slots,
-    )
+    return first.then(second)
 
 
 def _advice(decision: Decision) -> Decision:

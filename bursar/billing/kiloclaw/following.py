@@ -25,6 +25,7 @@ STATUS_OF = MappingProxyType[str, Status](
 PLAN_NAMED = MappingProxyType[str, PaidPlan]({"standard": "standard", "commit": "commit"})
 PAYING = frozenset({"active", "trialing"})
 UNENDED = PAYING | {"past_due", "unpaid"}
+DUNNING = frozenset({"past_due", "unpaid"})
 NEVER_BEGUN = frozenset({"incomplete", "incomplete_expired"})
 
 
@@ -70,6 +71,7 @@ class Followed(TypedDict):
     cancel_at_period_end: bool
     commit_ends_at: datetime | None
     past_due_since: datetime | None
+    credit_renewal_at: datetime | None
     stripe_schedule_id: str | None
     scheduled_plan: PaidPlan | None
     scheduled_by: ScheduledBy | None
@@ -78,7 +80,56 @@ class Followed(TypedDict):
 
 
 def follow(row: Subscription, subscription: StripeSubscription, at: datetime, catalogue: Catalogue) -> Followed:
-    """What the bound row shall say, given what the subscription is at that instant."""
+    """What the bound row shall say, given what an event told of the subscription at that instant."""
+    whole = _follow_whole(row, subscription, at, catalogue)
+    if not row.is_settled:
+        return whole
+    return _follow_settled(row, whole, _status_told(row, whole["status"], at))
+
+
+def follow_read(row: Subscription, subscription: StripeSubscription, at: datetime, catalogue: Catalogue) -> Followed:
+    """Likewise for what was read at Stripe, whose status counts as it is: whoever is live there is not destroyed here
+    (KC-74).
+    """
+    whole = _follow_whole(row, subscription, at, catalogue)
+    return _follow_settled(row, whole, whole["status"]) if row.is_settled else whole
+
+
+def is_overtaken(row: Subscription, subscription: StripeSubscription, at: datetime) -> bool:
+    """Whether a dunning of a settled row ties with its payment: which came first is for Stripe to say."""
+    return row.is_settled and row.settled_at == at and status_of(subscription) in DUNNING
+
+
+def _status_told(row: Subscription, status: Status, at: datetime) -> Status:
+    """CR-56: an event only begins a dunning, unless a payment came after it; an invoice ends it (CR-55)."""
+    if status in DUNNING and row.settled_at and at <= row.settled_at:
+        return row.status
+    return row.status if status == "active" and row.status in DUNNING else status
+
+
+def _follow_settled(row: Subscription, whole: Followed, status: Status) -> Followed:
+    """CR-56: plan and period are the settled invoice's."""
+    ended, active = status == "canceled", status == "active"
+    ends_at = row.current_period_end or whole["current_period_end"]
+    return Followed(
+        plan="commit" if row.plan == "commit" else "standard",
+        status=status,
+        stripe_customer_id=whole["stripe_customer_id"],
+        current_period_start=row.current_period_start or whole["current_period_start"],
+        current_period_end=min(ends_at, whole["current_period_end"]) if ended else ends_at,
+        cancel_at_period_end=whole["cancel_at_period_end"],
+        commit_ends_at=row.commit_ends_at,
+        past_due_since=(row.past_due_since or whole["past_due_since"]) if status in DUNNING else None,
+        credit_renewal_at=None if ended else row.credit_renewal_at,
+        stripe_schedule_id=None if ended else row.stripe_schedule_id,
+        scheduled_plan=None if ended else row.scheduled_plan,
+        scheduled_by=None if ended else row.scheduled_by,
+        suspended_at=None if active else row.suspended_at,
+        destruction_deadline=None if active else row.destruction_deadline,
+    )
+
+
+def _follow_whole(row: Subscription, subscription: StripeSubscription, at: datetime, catalogue: Catalogue) -> Followed:
     status = status_of(subscription)
     offer = offer_of(subscription, catalogue)
     ended, active = status == "canceled", status == "active"
@@ -91,7 +142,8 @@ def follow(row: Subscription, subscription: StripeSubscription, at: datetime, ca
         current_period_end=_period_end(subscription, offer.item),
         cancel_at_period_end=subscription.cancel_at_period_end or subscription.cancel_at is not None,
         commit_ends_at=row.commit_ends_at if offer.plan == "commit" else None,
-        past_due_since=(row.past_due_since or at) if status in ("past_due", "unpaid") else None,
+        past_due_since=(row.past_due_since or at) if status in DUNNING else None,
+        credit_renewal_at=None if ended else row.credit_renewal_at,
         stripe_schedule_id=None if ended else row.stripe_schedule_id,
         scheduled_plan=None if arrived else row.scheduled_plan,
         scheduled_by=None if arrived else row.scheduled_by,

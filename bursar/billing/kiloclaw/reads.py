@@ -1,14 +1,17 @@
 """What a read of a customer's subscriptions at Stripe means for the row (KC-30…KC-32, KC-37, KC-74)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from bursar.billing.account import Account, Profile, user_id_of
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.credits.ledger import Credits
+from bursar.billing.credits.settlement import Settlement, settle, settle_apart
 from bursar.billing.decision import Decision
-from bursar.billing.kiloclaw.following import NEVER_BEGUN, PAYING, UNENDED, differs, follow
-from bursar.billing.kiloclaw.rows import Hosting, hosting_of
+from bursar.billing.errors import AskAgain
+from bursar.billing.kiloclaw.following import NEVER_BEGUN, PAYING, UNENDED, differs, follow_read
+from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, hosting_of, with_row
 from bursar.billing.kiloclaw.stripe_events import CREATED, apply, forget_early, taken_over
 from bursar.billing.stripe_objects import StripeSubscription
 
@@ -70,9 +73,63 @@ def subscriptions_read(account: Account, read: SubscriptionsRead, catalogue: Cat
     choice = _chosen(hosting, ours)
     settled = frozenset(one.id for one in ours if one is choice or not _may_yet_begin(one))
     account = account.having(forget_early(hosting, settled))
+    payments = _paid_early(hosting, settled)
     if choice is None:
-        return Decision(account, counts={"read_nothing_to_follow": 1})
-    return _follow_choice(account, choice, _as_new_as(hosting, choice, read.read_at), catalogue, cause)
+        nothing = Decision(account, counts={"read_nothing_to_follow": 1})
+        return _settling(nothing, payments, read, catalogue)
+    read_at = _as_new_as(hosting, choice, read.read_at)
+    followed = _follow_choice(account, choice, read_at, catalogue, cause)
+    if not payments:
+        return followed
+    return _following_again(_settling(followed, payments, read, catalogue), choice, read_at, catalogue)
+
+
+def has_remembered_payments(account: Account) -> bool:
+    """Whether settling may follow from a read, which then needs the part Credits."""
+    return any(early.paid_period for early in hosting_of(account).early_events)
+
+
+def _settling(
+    decision: Decision, payments: Sequence[EarlyEvent], read: SubscriptionsRead, catalogue: Catalogue
+) -> Decision:
+    """Settle what was paid for credit-funded subscriptions before they were known, the earliest period first (KC-31).
+
+    Raises AskAgain where a payment was remembered while Stripe was asked.
+    """
+    in_credits = {one.id for one in read.subscriptions if one.metadata.get("funding") == "credits"}
+    for early in payments:
+        row, subscription_id = hosting_of(decision.account).subscription, early.stripe_subscription_id
+        is_rows = row is not None and row.is_hybrid and row.stripe_subscription_id == subscription_id
+        if early.paid_period is None or not (is_rows or subscription_id in in_credits):
+            continue
+        if Credits not in decision.account.parts:
+            raise AskAgain("a payment came while Stripe was asked")
+        settlement = Settlement(early.paid_period, early.occurred_at, early.event_id)
+        if row is not None and is_rows:
+            decision = decision.then(settle(decision.account, row, settlement, catalogue))
+        else:
+            decision = decision.then(settle_apart(decision.account, subscription_id, settlement))
+    return decision
+
+
+def _following_again(
+    decision: Decision, choice: StripeSubscription, read_at: datetime, catalogue: Catalogue
+) -> Decision:
+    """What was read counts once more for a row that was settled meanwhile: it is newer than what was remembered."""
+    row = hosting_of(decision.account).subscription
+    if row is None or not row.is_settled:
+        return decision
+    says = follow_read(row, choice, read_at, catalogue)
+    if not differs(row, says):
+        return decision
+    return replace(decision, account=with_row(decision.account, replace(row, **says)))
+
+
+def _paid_early(hosting: Hosting, subscription_ids: frozenset[str]) -> list[EarlyEvent]:
+    return sorted(
+        (one for one in hosting.early_events if one.paid_period and one.stripe_subscription_id in subscription_ids),
+        key=lambda one: (one.paid_period.ends_at if one.paid_period else LONG_AGO, one.occurred_at, one.event_id),
+    )
 
 
 def _as_new_as(hosting: Hosting, choice: StripeSubscription, read_at: datetime) -> datetime:
@@ -90,7 +147,7 @@ def _follow_choice(
     if row is None:
         return Decision.nothing(account, "unknown_user")
     newest = max(read_at, row.last_stripe_event_at or read_at)
-    says = follow(row, choice, read_at, catalogue)
+    says = follow_read(row, choice, read_at, catalogue)
     followed = replace(row, **says, last_stripe_event_at=newest, last_read_at=newest)
     decision = apply(account, before or row, followed, choice, catalogue)
     # A schedule that could not be kept causes a read: one that shows nothing new does not ask for it again.

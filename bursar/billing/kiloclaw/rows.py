@@ -59,6 +59,11 @@ class Subscription:
         """Paid through Stripe, kept in credits (KC-1)."""
         return self.payment_source == "credits" and self.stripe_subscription_id is not None
 
+    @property
+    def is_settled(self) -> bool:
+        """Hybrid, and one of its invoices has been settled: from then on they say plan and period (CR-55, CR-56)."""
+        return self.is_hybrid and self.settled_at is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
@@ -85,15 +90,35 @@ class Instance:
         return replace(self, desired_state=state, generation=self.generation + 1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaidPeriod:
+    """What a paid invoice of a subscription says: all that settling it needs (CR-50…CR-55), and nothing of a person."""
+
+    invoice_id: str
+    charge_id: str | None
+    amount_cents: int
+    plan: PaidPlan
+    starts_at: datetime
+    ends_at: datetime
+
+    @property
+    def payment_id(self) -> str:
+        """What its entries are keyed by: the charge, else the invoice (CR-50)."""
+        return self.charge_id or self.invoice_id
+
+
 @dataclass(frozen=True, slots=True)
 class EarlyEvent:
-    """What arrived for a subscription of ours that no row is bound to (KC-31), kept by its event id."""
+    """What arrived for a subscription of ours that no row is bound to (KC-31), kept by its event id. A paid invoice is
+    settled once a row is bound.
+    """
 
     event_id: str
     stripe_subscription_id: str
     stripe_customer_id: str | None
     type: str
     occurred_at: datetime
+    paid_period: PaidPeriod | None = None
 
 
 @dataclass(frozen=True, slots=True)

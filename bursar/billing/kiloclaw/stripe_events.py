@@ -6,16 +6,30 @@ from uuid import NAMESPACE_URL, uuid5
 
 from bursar.billing.account import Account, user_id_of
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.credits.ledger import Credits
+from bursar.billing.credits.settlement import Settlement, is_uncertain, paid_period, settle
 from bursar.billing.decision import Decision
-from bursar.billing.kiloclaw.following import NEVER_BEGUN, bound, differs, follow, offer_of, status_of
+from bursar.billing.errors import UnreadableMessage
+from bursar.billing.kiloclaw.access import pending_settlement
+from bursar.billing.kiloclaw.following import (
+    DUNNING,
+    NEVER_BEGUN,
+    bound,
+    differs,
+    follow,
+    is_overtaken,
+    offer_of,
+    status_of,
+)
 from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Status, Subscription, hosting_of, with_row
 from bursar.billing.kiloclaw.scheduling import is_out_of_step, keep_steps
 from bursar.billing.kiloclaw.suspension import start_again
 from bursar.billing.steps import Step, StepKind
-from bursar.billing.stripe_objects import InvoiceEvent, StripeSubscription, SubscriptionEvent
+from bursar.billing.stripe_objects import InvoiceEvent, StripeSubscription, SubscriptionEvent, SubscriptionOfInvoice
 
 CREATED = "customer.subscription.created"
 DELETED = "customer.subscription.deleted"
+PAID = "invoice.paid"
 # A read is dated by our clock, an event by Stripe's: within this span neither is certain to be the older.
 CLOCK_SKEW = timedelta(seconds=60)
 
@@ -34,18 +48,54 @@ def subscription_event(account: Account, event: SubscriptionEvent, catalogue: Ca
     return _remember(account, _early(event.id, event.type, event.created, subscription.id, subscription.customer))
 
 
-def invoice_event(account: Account, event: InvoiceEvent) -> Decision:
-    """Decide on `invoice.*`: a paid one causes a read, a failed one nothing; grace suspends, not it (KC-39)."""
+def invoice_event(account: Account, event: InvoiceEvent, catalogue: Catalogue) -> Decision:
+    """Decide on `invoice.*`: a paid one settles a credit-funded row, for a direct one it causes a read; a failed one
+    does nothing: grace suspends, not it (KC-39). Parts: Hosting; Credits to settle at once.
+    """
     details = event.invoice.of_subscription
     row = hosting_of(account).subscription
     if details is None:
         return Decision.nothing(account, "foreign")
-    if row and row.stripe_subscription_id == details.subscription:
-        return reading(account, "invoice_paid") if event.type == "invoice.paid" else Decision.nothing(account, "noted")
+    if row is not None and row.stripe_subscription_id == details.subscription:
+        return _invoice_of_bound(account, row, event, details, catalogue)
     if details.metadata.get("type") != "kiloclaw":
         return Decision.nothing(account, "foreign")
-    early = _early(event.id, event.type, event.created, details.subscription, event.invoice.customer)
-    return _remember(account, early)
+    return _remember(account, _early_invoice(event, details, catalogue))
+
+
+def _invoice_of_bound(
+    account: Account, row: Subscription, event: InvoiceEvent, details: SubscriptionOfInvoice, catalogue: Catalogue
+) -> Decision:
+    if event.type != PAID:
+        return Decision.nothing(account, "noted")
+    if not (row.is_hybrid or _is_credit_funded(details)):
+        return reading(account, "invoice_paid")
+    paid = paid_period(event.invoice, details.subscription, catalogue)
+    if Credits not in account.parts:  # a row that was direct when the invoice was made: the read brings that part
+        return reading(_remember(account, _early_invoice(event, details, catalogue)).account, "remembered")
+    settlement = Settlement(paid, event.created, event.id)
+    settled = settle(account, row, settlement, catalogue)
+    after = hosting_of(settled.account).subscription or row
+    uncertain = is_uncertain(row, after, event.created)
+    return settled.then(reading(settled.account, "read_again")) if uncertain else settled
+
+
+def _early_invoice(event: InvoiceEvent, details: SubscriptionOfInvoice, catalogue: Catalogue) -> EarlyEvent:
+    """What is kept of an invoice. Whether its subscription is credit-funded may not be known yet: then what cannot be
+    read is left out.
+    """
+    paid = None
+    if event.type == PAID:
+        try:
+            paid = paid_period(event.invoice, details.subscription, catalogue)
+        except UnreadableMessage:
+            if _is_credit_funded(details):
+                raise
+    return EarlyEvent(event.id, details.subscription, event.invoice.customer, event.type, event.created, paid)
+
+
+def _is_credit_funded(details: SubscriptionOfInvoice) -> bool:
+    return details.metadata.get("funding") == "credits"
 
 
 def reading(account: Account, count: str) -> Decision:
@@ -57,11 +107,12 @@ def reading(account: Account, count: str) -> Decision:
 def apply(
     account: Account, row: Subscription, followed: Subscription, says: StripeSubscription, catalogue: Catalogue
 ) -> Decision:
-    """Save the followed row; one that became active while suspended has its instance started (KC-37, KC-90). What is
-    left to do about its schedule is asked for (KC-40, KC-45).
+    """Save the followed row; one that became active while suspended has its instance started (KC-37, KC-90), unless
+    the first settlement is still to give access (KC-100). What is left to do about its schedule is asked for (KC-40,
+    KC-45).
     """
     saved = with_row(account, followed)
-    if row.suspended_at and not followed.suspended_at:
+    if row.suspended_at and not followed.suspended_at and not pending_settlement(followed):
         saved = start_again(saved)
     out_of_step = is_out_of_step(row, followed, says.schedule)
     steps = keep_steps(saved, followed, catalogue) if out_of_step else ()
@@ -123,6 +174,8 @@ def _take_over(
 
 
 def _event_of_bound(account: Account, row: Subscription, event: SubscriptionEvent, catalogue: Catalogue) -> Decision:
+    if is_overtaken(row, event.subscription, event.created) and row.status not in DUNNING:
+        return reading(account, "read_again")
     followed = follow(row, event.subscription, event.created, catalogue)
     if not differs(row, followed):
         return _agreed(account, row, event, catalogue)
@@ -164,13 +217,14 @@ def _early(
 
 def _remember(account: Account, early: EarlyEvent) -> Decision:
     """Keep an event for a subscription that no row is bound to; once it is `created`, ask Stripe what it is now
-    (KC-31).
+    (KC-31). A payment for one that gave way to another is settled by asking.
     """
     hosting = hosting_of(account)
     known = (*hosting.early_events, early)
     remembered = account.having(replace(hosting, early_events=known))
     created = any(one.type == CREATED and one.stripe_subscription_id == early.stripe_subscription_id for one in known)
-    if created and user_id_of(account.key) is not None:
+    gave_way = early.paid_period and hosting.subscription and hosting.subscription.stripe_subscription_id
+    if (created or gave_way) and user_id_of(account.key) is not None:
         return reading(remembered, "remembered")
     return Decision(remembered, counts={"remembered": 1})
 

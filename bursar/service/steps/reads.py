@@ -9,7 +9,7 @@ from bursar.billing.kiloclaw.reads import ReadTargets, SubscriptionsRead, read_t
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe_objects import StripeSubscription
 from bursar.db.items import Item
-from bursar.handlers.steps import read_outcome
+from bursar.handlers.steps import read_outcome, read_parts
 from bursar.service.steps.bounds import STEPS
 from bursar.service.steps.jobs import BeginCall, StepJob
 
@@ -42,7 +42,7 @@ class SubscriptionsReader:
             raise Retryable("Stripe did not answer in time") from None
         read = SubscriptionsRead(tuple(found), targets.row_version, job.situation.now, targets.customer_ids)
         again_at = job.situation.real_now + bounds.backoff.delay(job.step.attempts)
-        return read_outcome(job.step, read, self._catalogue, again_at)
+        return read_outcome(job.step, read, self._catalogue, again_at, read_parts(job.account))
 
     async def _read(self, targets: ReadTargets) -> list[StripeSubscription]:
         found: dict[str, StripeSubscription] = {}

@@ -126,7 +126,7 @@ class Outside:
 
     def _decide(self, account: Account, event: dict[str, Any]) -> Decision:
         if event["type"].startswith("invoice."):
-            return invoice_event(account, InvoiceEvent.model_validate(event))
+            return invoice_event(account, InvoiceEvent.model_validate(event), self.catalogue)
         if event["type"].startswith("subscription_schedule."):
             return schedule_event(account, ScheduleEvent.model_validate(event), self.catalogue)
         return subscription_event(account, SubscriptionEvent.model_validate(event), self.catalogue)

@@ -96,7 +96,7 @@ def test_kc_31_created_after_an_early_event_asks_stripe_instead_of_believing_its
 
 
 def test_kc_31_an_early_invoice_is_remembered_and_read_once_created_arrives() -> None:
-    first = invoice_event(an_account(), an_invoice_event())
+    first = invoice_event(an_account(), an_invoice_event(), CATALOGUE)
 
     assert asks_for_a_read(decide(first.account, an_event("created")))
 
@@ -236,7 +236,7 @@ def test_kc_38_a_pending_cancellation_is_followed(pending: dict[str, Any]) -> No
 def test_kc_39_a_paid_invoice_only_causes_a_read() -> None:
     row = a_paid_row(status="past_due", past_due_since=NOW)
 
-    decision = invoice_event(an_account(row), an_invoice_event())
+    decision = invoice_event(an_account(row), an_invoice_event(), CATALOGUE)
 
     assert asks_for_a_read(decision)
     assert hosting_of(decision.account).subscription == row
@@ -245,11 +245,11 @@ def test_kc_39_a_paid_invoice_only_causes_a_read() -> None:
 def test_kc_39_a_failed_invoice_never_suspends() -> None:
     account = an_account(a_paid_row())
 
-    assert invoice_event(account, an_invoice_event("invoice.payment_failed")).account is account
+    assert invoice_event(account, an_invoice_event("invoice.payment_failed"), CATALOGUE).account is account
 
 
 def test_kc_30_foreign_subscriptions_and_invoices_are_left_alone() -> None:
     account = an_account(a_trial())
 
     assert decide(account, an_event("created", metadata={})).account is account
-    assert invoice_event(account, an_invoice_event(subscription_id="sub_x", metadata={})).account is account
+    assert invoice_event(account, an_invoice_event(subscription_id="sub_x", metadata={}), CATALOGUE).account is account
