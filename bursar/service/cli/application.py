@@ -5,7 +5,18 @@ from typing import Annotated
 
 import typer
 
-from bursar.service.cli import backfill, catalogue, mail, parked, parked_actions, processes, reconcile, ticks, why
+from bursar.service.cli import (
+    backfill,
+    catalogue,
+    failures,
+    mail,
+    parked,
+    parked_actions,
+    processes,
+    reconcile,
+    ticks,
+    why,
+)
 from bursar.service.cli.errors import CommandLine
 from bursar.service.observability.logs import configure_logging
 
@@ -51,5 +62,6 @@ app.command()(reconcile.reconcile)
 parked.group.command()(parked_actions.replay)
 parked.group.command()(parked_actions.discard)
 app.add_typer(parked.group, name="parked")
+app.add_typer(failures.group, name="failures")
 app.add_typer(mail.group, name="mail")
 app.add_typer(catalogue.group, name="catalogue")

@@ -66,7 +66,7 @@ def replay(
 ) -> None:
     """Decide parked messages again, each under its own id; says before what that would change."""
     selection = _selection(ids, ParkedFilter(State.PARKED, type_, account, error), after, limit)
-    signature = _signature(actor, reason)
+    signature = signature_of(actor, reason)
     if not dry_run:
         _require_an_answer(yes=yes)
     settings = load_settings(Settings)
@@ -103,7 +103,7 @@ def discard(
 ) -> None:
     """Give parked messages up for good: they cannot be replayed after."""
     selection = _selection(ids, ParkedFilter(State.PARKED, type_, account, error), after, limit)
-    signature = _signature(actor, reason)
+    signature = signature_of(actor, reason)
     _require_an_answer(yes=yes)
 
     async def run(pool: Pool) -> None:
@@ -128,7 +128,8 @@ def _selection(ids: Sequence[int] | None, wanted: ParkedFilter, after: int, limi
     return Selection(list(dict.fromkeys(ids or ())), wanted, after, limit)
 
 
-def _signature(actor: str | None, reason: str) -> Signature:
+def signature_of(actor: str | None, reason: str) -> Signature:
+    """Who acts, else the system's user, and why; wrong usage where either cannot be kept."""
     who, why = (actor if actor is not None else getpass.getuser()).strip(), reason.strip()
     for name, text, longest in (("--actor", who, MAX_ACTOR_CHARACTERS), ("--reason", why, MAX_REASON_CHARACTERS)):
         if not text or len(text) > longest or not text.isprintable():

@@ -27,6 +27,7 @@ class Metrics:
         self._steps()
         self._stripe()
         self._checks()
+        self._renewals()
         self._web()
 
     def _lanes(self) -> None:
@@ -82,6 +83,19 @@ class Metrics:
         )
         self.reconcile_findings = self._gauge(
             "reconcile_findings", "What the last reconciliation of this process found, by kind.", "kind"
+        )
+
+    def _renewals(self) -> None:
+        self.renewals_due = self._gauge("renewals_due", "Active rows whose renewal from credits is due.")
+        self.renewals_oldest_age_seconds = self._gauge(
+            "renewals_oldest_age_seconds", "How long the oldest of them is due, by business time."
+        )
+        self.renewal_failures = self._gauge("renewal_failures", "Renewals that failed unexpectedly, by state.", "state")
+        self.renewal_failures_oldest_age_seconds = self._gauge(
+            "renewal_failures_oldest_age_seconds", "How long ago the oldest of them failed first."
+        )
+        self.renewal_failed_attempts = self._gauge(
+            "renewal_failed_attempts", "How often renewals that are still open were tried in vain."
         )
 
     def _web(self) -> None:

@@ -23,7 +23,7 @@ from bursar.service.checks.reconciling import Reconciling
 from bursar.service.deciding.joint import JointDecider
 from bursar.service.observability.metrics import Metrics
 from bursar.service.processes.foundation import Foundation, foundation
-from bursar.service.processes.gauges import ParkedGauge
+from bursar.service.processes.gauges import WaitingGauges
 from bursar.service.processes.health import health_server
 from bursar.service.processes.lifetime import Part, run_parts
 from bursar.service.processes.outside import opened_outside
@@ -80,13 +80,13 @@ def _working_parts(base: Foundation, publisher: MessagePublisher, outside: Outsi
         expand=TickExpander(base.decider, publisher).expand,
         database=base.decider,
     )
-    gauge = ParkedGauge(base.decider, base.metrics)
+    gauges = WaitingGauges(base.decider, base.metrics)
     return lanes, [
         Part.of("lanes", lanes.run),
         Part.of("steps", runner.run),
         Part.of("retries", retries.run),
         Part.of("ticks and dead letters", subscribers.run),
-        Part.of("gauges", gauge.run),
+        Part.of("gauges", gauges.run),
     ]
 
 

@@ -3,6 +3,7 @@
 from fastapi import FastAPI
 
 from bursar.service.web import (
+    failures,
     kiloclaw,
     kiloclaw_plans,
     kiloclaw_subscription,
@@ -43,6 +44,7 @@ def make_app(dependencies: WebDependencies) -> FastAPI:
         ops.router,
         sweeps.router,
         parked.router,
+        failures.router,
     ):
         app.include_router(routes)
     app.include_router(health_router(dependencies.metrics, dependencies.readiness))

@@ -15,7 +15,7 @@ from bursar.service.gateways.mail import NoMail
 from bursar.service.gateways.mailgun import Mailgun
 from bursar.service.gateways.smtp import SmtpMail
 from bursar.service.processes.foundation import Foundation, foundation
-from bursar.service.processes.gauges import ParkedGauge
+from bursar.service.processes.gauges import WaitingGauges
 from bursar.service.processes.outside import opened_mail
 from bursar.service.processes.readiness import ProcessReadiness
 from bursar.service.processes.starting import StartError
@@ -114,7 +114,7 @@ async def test_failed_messages_are_measured(base: Foundation) -> None:
         await record_first_failures(
             connection, [FailedMessage("evt_1", None, copy, UnreadableMessage("no id"))], real_now()
         )
-    await ParkedGauge(base.decider, base.metrics).measure()
+    await WaitingGauges(base.decider, base.metrics).measure()
     measured = {state: base.metrics.registry.get_sample_value("bursar_parked", {"state": state}) for state in STATES}
     assert measured == {"retrying": 0, "parked": 1}
 
