@@ -41,8 +41,10 @@ async def load(connection: Connection, keys: list[str]) -> Mapping[str, Credits]
     users = [user_id for user_id in map(user_id_of, keys) if user_id]
     counters = await connection.fetch(
         """
-        SELECT user_id, acquired_microdollars, used_microdollars FROM credit_accounts
-        WHERE user_id = ANY($1::text[])
+        SELECT user_id, acquired_microdollars, used_microdollars, EXISTS (
+            SELECT FROM credit_mismatches AS mismatch
+            WHERE mismatch.user_id = account.user_id AND mismatch.cleared_at IS NULL) AS stopped
+        FROM credit_accounts AS account WHERE user_id = ANY($1::text[])
         """,
         users,
     )
@@ -60,8 +62,14 @@ async def load(connection: Connection, keys: list[str]) -> Mapping[str, Credits]
     for row in entries:
         posted.setdefault(row["user_id"], []).append(_entry(row))
     known = {row["user_id"]: (row["acquired_microdollars"], row["used_microdollars"]) for row in counters}
+    stopped = {row["user_id"] for row in counters if row["stopped"]}
     return {
-        key: Credits(*known.get(user_id_of(key), (0, 0)), tuple(posted.get(user_id_of(key) or "", ()))) for key in keys
+        key: Credits(
+            *known.get(user_id_of(key), (0, 0)),
+            tuple(posted.get(user_id_of(key) or "", ())),
+            charges_stopped=user_id_of(key) in stopped,
+        )
+        for key in keys
     }
 
 

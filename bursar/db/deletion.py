@@ -145,6 +145,15 @@ async def _change_log(connection: Connection, deletion: Deletion, tombstone: str
 
 async def _credits(connection: Connection, deletion: Deletion, tombstone: str) -> None:
     await ledger.bury(connection, deletion.user_id, tombstone)
+    # what does not fit is found again under the tombstone
+    await connection.execute("DELETE FROM credit_mismatches WHERE user_id = $1", deletion.user_id)
+
+
+async def _audit_cursor(connection: Connection, deletion: Deletion, tombstone: str) -> None:
+    """A check that stands at this user goes on from the tombstone; looking at some twice is harmless."""
+    await connection.execute(
+        "UPDATE credit_audit SET after_user_id = $2 WHERE after_user_id = $1", deletion.user_id, tombstone
+    )
 
 
 async def _parked(connection: Connection, deletion: Deletion, tombstone: str) -> None:
@@ -219,6 +228,7 @@ ERASURES: tuple[Erase, ...] = (
     _steps,
     _change_log,
     _credits,
+    _audit_cursor,
     _parked,
     _answers,
     _tick_cursors,

@@ -1,5 +1,5 @@
-"""The sweeps that compare us with Stripe (MS-9, MS-10). A tick only asks for them: each is a step, since it calls
-Stripe for long, which neither a transaction nor a lane may wait for.
+"""The sweeps that compare us with Stripe (MS-9, MS-10), and the ledger with itself (CR-4). A tick only asks for them:
+each is a step, since it lasts, which neither a transaction nor a lane may wait for.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,9 @@ from bursar.billing.steps import Step, StepKind
 from bursar.db.items import Dedupe, Item, Situation
 from bursar.db.ticks import Tick
 
-CHECKS: Mapping[str, StepKind] = MappingProxyType({"gap_check": StepKind.GAP_CHECK, "reconcile": StepKind.RECONCILE})
+CHECKS: Mapping[str, StepKind] = MappingProxyType(
+    {"gap_check": StepKind.GAP_CHECK, "reconcile": StepKind.RECONCILE, "audit": StepKind.AUDIT}
+)
 
 
 def check_key(sweep: str) -> str:

@@ -39,6 +39,13 @@ class InsufficientCredits(Refused):
         self.shortfall_microdollars = shortfall_microdollars
 
 
+class ChargesStopped(Refused):
+    """CR-4: the user's counters do not fit their entries; nothing was charged."""
+
+    def __init__(self) -> None:
+        super().__init__("charges_stopped", "The account is being looked at; nothing is charged meanwhile.", status=409)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """One line of the ledger. `business_key` says what it is for, and is unique for ever (CR-3).
@@ -70,13 +77,15 @@ class Credits:
     """The credit part of an account: the counters, and the newest entries, oldest first.
 
     At most 1,000 entries are loaded; an older one's key is still the database's to refuse. `early_disputes` are those
-    to be remembered; they are never loaded, but taken when their payment is deposited.
+    to be remembered; they are never loaded, but taken when their payment is deposited. `charges_stopped`: an operator
+    has to look first (CR-4).
     """
 
     acquired_microdollars: int = 0
     used_microdollars: int = 0
     entries: tuple[Entry, ...] = ()
     early_disputes: tuple[EarlyDispute, ...] = ()
+    charges_stopped: bool = False
 
     @property
     def balance_microdollars(self) -> int:
@@ -99,9 +108,13 @@ def credits_of(account: Account) -> Credits:
 
 
 def with_entry(account: Account, entry: Entry) -> Account:
-    """The account with that entry; InsufficientCredits for a charge beyond the balance (CR-2)."""
+    """The account with that entry; InsufficientCredits for a charge beyond the balance (CR-2), ChargesStopped for any
+    while the account is looked at (CR-4).
+    """
     credit = credits_of(account)
     left = credit.balance_microdollars + entry.amount_microdollars
+    if entry.kind is EntryKind.CHARGE and credit.charges_stopped:
+        raise ChargesStopped
     if entry.kind is EntryKind.CHARGE and left < 0:
         raise InsufficientCredits(-left)
     used = -entry.amount_microdollars if entry.kind in OF_WHAT_WAS_USED else 0

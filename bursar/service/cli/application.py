@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from bursar.service.cli import (
+    audit,
     backfill,
     catalogue,
     failures,
@@ -62,6 +63,7 @@ app.command()(reconcile.reconcile)
 parked.group.command()(parked_actions.replay)
 parked.group.command()(parked_actions.discard)
 app.add_typer(parked.group, name="parked")
+app.add_typer(audit.group, name="audit")
 app.add_typer(failures.group, name="failures")
 app.add_typer(mail.group, name="mail")
 app.add_typer(catalogue.group, name="catalogue")

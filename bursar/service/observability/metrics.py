@@ -98,6 +98,10 @@ class Metrics:
             "renewal_failed_attempts", "How often renewals that are still open were tried in vain."
         )
 
+        self.credit_mismatches = self._gauge(
+            "credit_mismatches", "Users whose charges are stopped, since their counters do not fit their entries."
+        )
+
     def _web(self) -> None:
         self.webhooks = self._counter("webhooks", "Webhooks, by what became of them.", "answer")
         self.webhook_seconds = self._histogram("webhook_seconds", "Time to answer a webhook.")

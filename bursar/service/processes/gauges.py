@@ -4,7 +4,7 @@ import asyncio
 from contextlib import suppress
 
 from bursar.billing.errors import Retryable
-from bursar.db import renewal_failures
+from bursar.db import credit_audit, renewal_failures
 from bursar.db.connections import Connection
 from bursar.db.parked_pages import count_open
 from bursar.service.deciding.decider import Decider
@@ -33,6 +33,7 @@ class WaitingGauges:
         for state, number in (await self._decider.with_connection(count_open)).items():
             self._metrics.parked.labels(state).set(number)
         await self._decider.with_connection(self._measure_renewals)
+        self._metrics.credit_mismatches.set(await self._decider.with_connection(credit_audit.count_open))
 
     async def _measure_renewals(self, connection: Connection) -> None:
         situation = await self._decider.clock.situation(connection)

@@ -16,6 +16,7 @@ from bursar.service.broker.publisher import MessagePublisher, open_publisher
 from bursar.service.broker.reading import Decode
 from bursar.service.broker.retries import Retries
 from bursar.service.broker.subscribers import Subscribers
+from bursar.service.checks.auditing import Auditing, Auditor
 from bursar.service.checks.gap_check import GapChecker
 from bursar.service.checks.missed_events import MissedEvents
 from bursar.service.checks.reconcile_step import Reconciler
@@ -94,7 +95,11 @@ def _checks(base: Foundation, publisher: MessagePublisher, outside: Outside) -> 
     missed = MissedEvents(outside.checks, base.decider, publisher)
     repairs = base.settings.bursar_reconcile_repairs
     reconciling = Reconciling(outside.checks, base.decider, base.catalogue, repairs=repairs)
-    return GapChecker(missed, base.decider, base.metrics), Reconciler(reconciling, base.decider, base.metrics)
+    return (
+        GapChecker(missed, base.decider, base.metrics),
+        Reconciler(reconciling, base.decider, base.metrics),
+        Auditor(Auditing(base.decider), base.decider),
+    )
 
 
 def decoder(catalogue: Catalogue) -> Decode:

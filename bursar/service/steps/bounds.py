@@ -52,6 +52,7 @@ STEPS: Mapping[StepKind, Bounds] = MappingProxyType(
         # page by page, each renewing the lease; the next hour asks again
         StepKind.GAP_CHECK: Bounds(1, 45, 5, Backoff(timedelta(seconds=10), timedelta(minutes=5))),
         StepKind.RECONCILE: Bounds(1, 45, 5, Backoff(timedelta(seconds=10), timedelta(minutes=5))),
+        StepKind.AUDIT: Bounds(1, 45, 5, Backoff(timedelta(seconds=10), timedelta(minutes=5))),
         # over four days: nobody else ends what a deleted user would go on paying
         StepKind.END_SUBSCRIPTION: Bounds(4, 45, 40, Backoff(timedelta(seconds=5), timedelta(hours=4))),
     }

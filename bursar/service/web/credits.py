@@ -27,6 +27,7 @@ from bursar.service.web.routes import (
 router = APIRouter(prefix="/v1/users/{user}", tags=["credits"], route_class=ApiRoute, dependencies=[documented_bearer])
 ENROLMENT_CODES = (
     "already_subscribed",
+    "charges_stopped",
     "insufficient_credits",
     "instance_destroyed",
     "instance_exists",

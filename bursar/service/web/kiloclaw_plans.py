@@ -24,7 +24,7 @@ router = APIRouter(
     prefix="/v1/users/{user}/kiloclaw", tags=["kiloclaw"], route_class=ApiRoute, dependencies=[documented_bearer]
 )
 _CODES = (*COMMON_CODES, *KEYED_CODES, *OPERATION_CODES, "busy", "foreign_schedule")
-_PAYMENT_CODES = ("payment_failed", "payment_requires_action", "insufficient_credits")
+_PAYMENT_CODES = ("payment_failed", "payment_requires_action", "insufficient_credits", "charges_stopped")
 
 
 class SwitchRequest(Command):

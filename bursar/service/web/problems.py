@@ -47,6 +47,7 @@ CODES: Mapping[str, tuple[int, str]] = MappingProxyType(
         "unknown_sweep": (404, "There is no such sweep"),
         "method_not_allowed": (405, "Not with this method"),
         "busy": (409, "The account is busy"),
+        "charges_stopped": (409, "Charges are stopped"),
         "conflict": (409, "The same request is in flight"),
         "foreign_schedule": (409, "A schedule that is not ours"),
         "instance_destroyed": (409, "The instance was destroyed"),
