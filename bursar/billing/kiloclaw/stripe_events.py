@@ -76,7 +76,7 @@ def _invoice_of_bound(
     settlement = Settlement(paid, event.created, event.id)
     settled = settle(account, row, settlement, catalogue)
     after = hosting_of(settled.account).subscription or row
-    uncertain = is_uncertain(row, after, event.created)
+    uncertain = settled.account is not account and is_uncertain(row, after, event.created)
     return settled.then(reading(settled.account, "read_again")) if uncertain else settled
 
 
