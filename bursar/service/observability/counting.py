@@ -2,8 +2,14 @@
 
 from collections.abc import Callable, Sequence
 
-from bursar.db.items import Outcome, OutcomeState
+import structlog
+
+from bursar.billing.credits.settlement import Posting
+from bursar.billing.decision import Decision
+from bursar.db.items import Item, Outcome, OutcomeState
 from bursar.service.observability.metrics import Metrics
+
+log = structlog.get_logger()
 
 DEFERRED = "deferred_by_cap"  # KC-74
 
@@ -17,5 +23,14 @@ def count_outcomes(metrics: Metrics) -> Callable[[Sequence[Outcome]], None]:
                 for name, number in outcome.decision.counts.items():
                     metrics.counts.labels(name).inc(number)
                 metrics.destructions_deferred.inc(outcome.decision.counts.get(DEFERRED, 0))
+                _alert_unmatched(metrics, outcome.item, outcome.decision)
 
     return listen
+
+
+def _alert_unmatched(metrics: Metrics, item: Item, decision: Decision) -> None:
+    """CR-54: operators look at these by hand; the reason names the invoice."""
+    unmatched = decision.counts.get(Posting.UNMATCHED, 0)
+    if unmatched:
+        metrics.settlements_unmatched.inc(unmatched)
+        log.error("settlement not matched", account=item.key, cause=item.id, reason=decision.reason)

@@ -49,6 +49,9 @@ class Metrics:
         self.destructions_deferred = self._counter(
             "destructions_deferred", "Destructions put off because the day's limit was used up."
         )
+        self.settlements_unmatched = self._counter(
+            "settlements_unmatched", "Invoices without entries, since old ones of their period cannot be matched."
+        )
         self.ticks = self._counter("ticks", "Ticks accepted.", "sweep")
 
     def _steps(self) -> None:
