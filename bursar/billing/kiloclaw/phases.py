@@ -45,13 +45,20 @@ class KeptSchedule(BaseModel):
     scheduled_by: ScheduledBy | None = None
 
 
-def commit_course(running: SchedulePhase, terms: ScheduleTerms) -> list[Json]:
-    """From a commit phase on: it, or with delayed billing the prelaunch and then it; months already paid; standard."""
+def commit_course(running: SchedulePhase, terms: ScheduleTerms, known_end: datetime | None = None) -> list[Json]:
+    """From a commit phase on: it, or with delayed billing the prelaunch and then it; months already paid; standard.
+
+    `known_end` is the commitment's end so far: a trial that it does not outlast is itself of months that are paid, and
+    grows by further ones.
+    """
     paid_until = terms.commit_ends_at
+    is_paid = any(end and end <= running.end_date for end in (known_end, paid_until))
     head, ends_at = [_running_commit(running)], running.end_date
-    if running.is_trial and not (paid_until and paid_until <= running.end_date):
+    if running.is_trial and not is_paid:
         head = [sent_back(running), _commit(running, terms, {"duration": _COMMIT_DURATION})]
         ends_at = add_months(running.end_date, COMMIT_MONTHS)
+    elif running.is_trial and paid_until and paid_until > ends_at:
+        head, ends_at = [_free_until(running, paid_until)], paid_until
     if paid_until and paid_until > ends_at:
         head.append(_commit(running, terms, {"trial": True, "end_date": int(paid_until.timestamp())}))
     return [*head, _standard(running, terms)]
@@ -134,6 +141,12 @@ def _running_commit(running: SchedulePhase) -> Json:
     if running.end_date != add_months(running.start_date, COMMIT_MONTHS) or running.is_trial:
         return whole
     return {name: value for name, value in whole.items() if name != "end_date"} | {"duration": _COMMIT_DURATION}
+
+
+def _free_until(running: SchedulePhase, ends_at: datetime) -> Json:
+    """The running trial sent back whole, and as long as that."""
+    whole = {name: value for name, value in sent_back(running).items() if name != "trial_end"}
+    return whole | {"trial": True, "end_date": int(ends_at.timestamp())}
 
 
 def _commit(running: SchedulePhase, terms: ScheduleTerms, how_long: Json) -> Json:

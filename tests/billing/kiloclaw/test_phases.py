@@ -79,6 +79,16 @@ def test_kc_40_kc_47_a_commitment_runs_its_course(
     assert outline(commit_course(running, terms(paid_until))) == expected
 
 
+def test_kc_47_paid_months_that_run_grow_by_further_ones() -> None:
+    twice_renewed_end = add_months(RENEWED_END, 6)
+
+    phases = commit_course(EXTENDED, terms(twice_renewed_end), RENEWED_END)
+
+    assert outline(phases) == [(COMMIT, f"free until {unix(twice_renewed_end)}"), (STANDARD, "1 month")]
+    assert "trial_end" not in phases[0], "Stripe takes one of the two"
+    assert phases[0]["start_date"] == unix(COMMIT_END)
+
+
 def test_kc_42_standard_becomes_commit_at_the_periods_end() -> None:
     running = a_phase(STANDARD, NOW, STANDARD_END + timedelta(days=9))
 

@@ -75,6 +75,42 @@ async def test_kc_47_renewed_months_are_not_billed_again_at_the_old_boundary(
     assert selling.stripe.subscription(subscription_id)["status"] == "active"
 
 
+async def test_kc_47_months_renewed_while_paid_ones_run_are_not_billed_either(
+    selling: Selling, connection: asyncpg.Connection
+) -> None:
+    await selling.subscribe("commit")
+    await selling.command("renew-commit")
+    await pass_to(selling, COMMIT_END + 60 * DAY)
+
+    answer = await selling.command("renew-commit")
+
+    twice_renewed_end = add_months(NOW, 18)
+    assert (answer.status_code, answer.json()) == (200, {"commit_ends_at": twice_renewed_end.isoformat()})
+    await pass_to(selling, RENEWED_END + DAY)
+    assert charged_cents(selling) == [5_400, 5_400, 5_400]
+    assert await scheduled(connection) == ("commit", twice_renewed_end, "standard", "auto")
+    await pass_to(selling, twice_renewed_end + SETTLED)
+    assert charged_cents(selling) == [5_400, 5_400, 5_400, 2_500]
+
+
+async def test_kc_47_kc_51_months_renewed_while_paid_ones_run_survive_a_cancellation(
+    selling: Selling, connection: asyncpg.Connection
+) -> None:
+    subscription_id = await selling.subscribe("commit")
+    await selling.command("renew-commit")
+    await pass_to(selling, COMMIT_END + 60 * DAY)
+    await selling.command("renew-commit")
+
+    answer = await selling.command("cancel")
+
+    assert answer.json()["ends_at"] == add_months(NOW, 18).isoformat()
+    await pass_to(selling, add_months(NOW, 18) - DAY)
+    assert (await row(connection))["status"] == "active"
+    await pass_to(selling, add_months(NOW, 18) + SETTLED)
+    assert selling.stripe.subscription(subscription_id)["status"] == "canceled"
+    assert charged_cents(selling) == [5_400, 5_400, 5_400]
+
+
 async def test_kc_47_paid_months_survive_a_cancellation_taken_back(
     selling: Selling, connection: asyncpg.Connection
 ) -> None:

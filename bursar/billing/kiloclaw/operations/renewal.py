@@ -94,7 +94,7 @@ def renew(asked: Renewal) -> Plan:
         yield from _paid(subscription, known, asked)
     else:
         yield Call("paid-before", Method.RETRIEVE_INVOICE, target=known.id, settles=True)
-    kept = yield from _rebuilt(subscription, asked.extended)
+    kept = yield from _rebuilt(subscription, asked)
     return {"commit_ends_at": asked.ends_at.isoformat(), "schedule": kept.model_dump(mode="json") if kept else None}
 
 
@@ -157,14 +157,16 @@ def _collected(invoice: StripeInvoice, payment_method: str | None) -> Generator[
         yield Call("paid-meanwhile", Method.RETRIEVE_INVOICE, target=invoice.id, settles=True)
 
 
-def _rebuilt(subscription: StripeSubscription, terms: ScheduleTerms) -> Generator[Call, Any, KeptSchedule | None]:
+def _rebuilt(subscription: StripeSubscription, asked: Renewal) -> Generator[Call, Any, KeptSchedule | None]:
     """From the phase that runs, months already paid as a trial; None where Stripe refuses it or it is too late."""
+    terms = asked.extended
     try:
         schedule = yield from standing_or_new(subscription)
         if plan_of(running(schedule), terms.prices) != "commit":
             return None
         by = shown(schedule, terms.prices).scheduled_by or "auto"
-        rebuilt = yield from written(schedule, commit_course(running(schedule), terms), by, "standard", terms)
+        course = commit_course(running(schedule), terms, asked.terms.commit_ends_at)
+        rebuilt = yield from written(schedule, course, by, "standard", terms)
     except (CallRefused, Refused):
         return None
     return shown(rebuilt, terms.prices)

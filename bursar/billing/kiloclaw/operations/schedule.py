@@ -192,7 +192,8 @@ def _ours_in_order(
     paid, ends_at = terms.commit_ends_at, kept.commit_ends_at
     if kept.plan == "commit" and paid and ends_at and paid > ends_at:
         by, target = kept.scheduled_by or "auto", kept.scheduled_plan or "standard"
-        again = yield from written(schedule, commit_course(running(schedule), terms), by, target, terms)
+        course = commit_course(running(schedule), terms, ends_at)
+        again = yield from written(schedule, course, by, target, terms)
         return shown(again, terms.prices)
     return kept
 
