@@ -16,6 +16,7 @@ class StepKind(StrEnum):
     GAP_CHECK = "gap_check"  # find the events that never came (MS-9)
     RECONCILE = "reconcile"  # compare every row with Stripe (MS-10)
     AUDIT = "audit"  # recompute credit accounts from their entries (CR-4)
+    FIND_INVOICE = "find_invoice"  # that a refunded charge had paid (CR-11)
     END_SUBSCRIPTION = "end_subscription"  # at Stripe, of a user who was deleted (KC-120)
 
 

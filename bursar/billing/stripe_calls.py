@@ -9,6 +9,7 @@ from typing import Any
 from bursar.billing.stripe_lists import (
     CheckoutSessions,
     Customers,
+    InvoicePayments,
     Invoices,
     PaymentIntents,
     PortalConfigurations,
@@ -44,6 +45,7 @@ class Method(StrEnum):
     RELEASE_SCHEDULE = "subscription_schedules.release"
     LIST_INVOICES = "invoices.list"
     RETRIEVE_INVOICE = "invoices.retrieve"
+    LIST_INVOICE_PAYMENTS = "invoice_payments.list"
     CREATE_INVOICE = "invoices.create"
     CREATE_INVOICE_ITEM = "invoice_items.create"
     FINALIZE_INVOICE = "invoices.finalize"
@@ -102,6 +104,7 @@ VIEWS: Mapping[Method, type[StripeObject]] = MappingProxyType(
         Method.RELEASE_SCHEDULE: StripeSchedule,
         Method.LIST_INVOICES: Invoices,
         Method.RETRIEVE_INVOICE: StripeInvoice,
+        Method.LIST_INVOICE_PAYMENTS: InvoicePayments,
         Method.CREATE_INVOICE: StripeInvoice,
         Method.CREATE_INVOICE_ITEM: Created,
         Method.FINALIZE_INVOICE: StripeInvoice,

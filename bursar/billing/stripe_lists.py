@@ -1,6 +1,6 @@
 """Lists of Stripe's objects, all their pages together; the gateway bounds their number."""
 
-from bursar.billing.stripe_objects import StripeInvoice, StripeObject, StripeSubscription
+from bursar.billing.stripe_objects import Id, StripeInvoice, StripeObject, StripeSubscription
 from bursar.billing.stripe_sales import CheckoutSession, PaymentIntent, PortalConfiguration, StripeCustomer
 
 
@@ -26,6 +26,18 @@ class Invoices(StripeObject):
     """Invoices, newest first."""
 
     data: tuple[StripeInvoice, ...]
+
+
+class InvoicePayment(StripeObject):
+    """That a payment paid an invoice."""
+
+    invoice: Id
+
+
+class InvoicePayments(StripeObject):
+    """Which invoices a payment paid."""
+
+    data: tuple[InvoicePayment, ...]
 
 
 class PortalConfigurations(StripeObject):

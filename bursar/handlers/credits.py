@@ -6,8 +6,9 @@ from typing import Any
 from bursar.billing.account import Account, Profile, user_key
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.checkout import check_out_credits
-from bursar.billing.credits.deposits import charge_refunded, dispute_closed, payment_succeeded, top_up_invoice_paid
+from bursar.billing.credits.deposits import dispute_closed, payment_succeeded, top_up_invoice_paid
 from bursar.billing.credits.enrolment import Enrolment, enroll
+from bursar.billing.credits.invoice_refunds import refunded
 from bursar.billing.credits.ledger import Credits
 from bursar.billing.credits.payments import (
     ChargeEvent,
@@ -62,7 +63,7 @@ def top_up_invoice(body: Any) -> Decide:  # noqa: ANN401 - parsed JSON
 def refund(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
     """`charge.refunded` (CR-11)."""
     event = view(ChargeEvent, body)
-    return lambda account, _: charge_refunded(account, event)
+    return lambda account, _: refunded(account, event)
 
 
 def dispute(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON

@@ -12,6 +12,7 @@ import orjson
 
 from bursar.billing.account import CUSTOMER_PREFIX, PAYMENT_PREFIX, Account, customer_key, payment_key, user_key
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.credits.ledger import Credits
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnreadableMessage
 from bursar.billing.kiloclaw.rows import Hosting
@@ -95,7 +96,7 @@ def _parts_of_paid_invoice(body: Any) -> frozenset[type[Any]]:  # noqa: ANN401 -
     details = mapping(mapping(stripe_object.get("parent")).get("subscription_details"))
     metadata = mapping(details.get("metadata"))
     may_be_in_credits = bool(details) and metadata.get("funding") != "direct"
-    return _HOSTING | CREDIT_PARTS if may_be_in_credits else _HOSTING
+    return _HOSTING | {Credits} if may_be_in_credits else _HOSTING
 
 
 HANDLERS: Mapping[str, Handler] = MappingProxyType(

@@ -7,7 +7,9 @@ from typing import Any
 
 from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.credits.invoice_refunds import refunded_of_invoice
 from bursar.billing.credits.ledger import Credits
+from bursar.billing.credits.payments import ChargeEvent
 from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce, then
@@ -86,6 +88,15 @@ def read_outcome(
         )
 
     return _answering(step, parts, decide, _answer(step, StepState.DONE, again_at=again_at))
+
+
+def invoice_found(step: ClaimedStep, event: ChargeEvent, invoice_ids: tuple[str, ...]) -> Item:
+    """Stripe said which invoices a refunded charge had paid (CR-11)."""
+
+    def decide(account: Account, _: Situation) -> Decision:
+        return refunded_of_invoice(account, event, invoice_ids)
+
+    return _answering(step, frozenset({Credits}), decide, _answer(step, StepState.DONE))
 
 
 def step_ended(step: ClaimedStep, state: StepState, error: str | None = None) -> Item:

@@ -65,6 +65,18 @@ async def test_cr_50_cr_55_kc_100_bought_renewed_missed_and_made_good(world: Wor
     assert await settled(world, "ada") == [25, 25]
 
 
+async def test_cr_11_a_settled_invoice_that_is_refunded_leaves_the_balance(world: World) -> None:
+    await world.product.put_user("dan", None)
+    await subscribed(world, "dan", "standard")
+    charge = world.stripe.all("charge", status="succeeded")[-1]
+    world.stripe.refund(charge["id"], 1000)
+    await world.hear_stripe()
+    await world.watch.wait_until_settled()
+
+    assert await settled(world, "dan") == [25, -10]
+    assert (await world.get("dan", "status"))["hasAccess"]
+
+
 async def test_cr_55_cr_56_kc_71_a_payment_missed_and_made_good(world: World) -> None:
     await world.product.put_user("bea", None)
     await world.product.provision("bea", "i-bea")

@@ -53,6 +53,8 @@ STEPS: Mapping[StepKind, Bounds] = MappingProxyType(
         StepKind.GAP_CHECK: Bounds(1, 45, 5, Backoff(timedelta(seconds=10), timedelta(minutes=5))),
         StepKind.RECONCILE: Bounds(1, 45, 5, Backoff(timedelta(seconds=10), timedelta(minutes=5))),
         StepKind.AUDIT: Bounds(1, 45, 5, Backoff(timedelta(seconds=10), timedelta(minutes=5))),
+        # over a day: the refund's event comes once
+        StepKind.FIND_INVOICE: Bounds(2, 45, 20, Backoff(timedelta(seconds=5), timedelta(hours=4))),
         # over four days: nobody else ends what a deleted user would go on paying
         StepKind.END_SUBSCRIPTION: Bounds(4, 45, 40, Backoff(timedelta(seconds=5), timedelta(hours=4))),
     }

@@ -20,6 +20,7 @@ from bursar.service.observability.metrics import Metrics
 from bursar.service.steps.bounds import UNRESOLVED_AFTER
 from bursar.service.steps.endings import SubscriptionEnder
 from bursar.service.steps.instance_crew import InstanceApi, InstanceCrew
+from bursar.service.steps.invoices import InvoiceFinder
 from bursar.service.steps.jobs import StepWork
 from bursar.service.steps.mails import MailSender
 from bursar.service.steps.operations import OperationCarrier, StripeCalls
@@ -67,6 +68,7 @@ class StepRunner:
             MailSender(outside.mail, outside.app_url),
             SubscriptionsReader(outside.stripe, catalogue),
             SubscriptionEnder(outside.stripe),
+            InvoiceFinder(outside.stripe),
             *checks,
         )
         carriers = [

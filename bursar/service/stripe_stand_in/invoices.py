@@ -95,6 +95,15 @@ def listed(world: World, params: Params) -> JsonObject:
     return {**answer, "data": [_shown(world, one, expanded) for one in answer["data"]]}
 
 
+def payments(world: World, params: Params) -> JsonObject:
+    """`GET /v1/invoice_payments`, of an invoice or by a payment intent."""
+    found = world.all("invoice_payment", **({"invoice": params["invoice"]} if "invoice" in params else {}))
+    intent = (params.get("payment") or {}).get("payment_intent")
+    if intent:
+        found = [one for one in found if one["payment"].get("payment_intent") == intent]
+    return page("/v1/invoice_payments", found, params, "invoice_payment")
+
+
 def subscription_of(invoice: JsonObject) -> str | None:
     """The subscription it is for."""
     details = (invoice["parent"] or {}).get("subscription_details") or {}

@@ -42,6 +42,7 @@ def sdk_methods(v1: stripe.V1Services) -> Mapping[Method, SdkMethod]:
             Method.RELEASE_SCHEDULE: v1.subscription_schedules.release_async,
             Method.LIST_INVOICES: v1.invoices.list_async,
             Method.RETRIEVE_INVOICE: v1.invoices.retrieve_async,
+            Method.LIST_INVOICE_PAYMENTS: v1.invoice_payments.list_async,
             Method.CREATE_INVOICE: v1.invoices.create_async,
             Method.CREATE_INVOICE_ITEM: v1.invoice_items.create_async,
             Method.FINALIZE_INVOICE: v1.invoices.finalize_invoice_async,

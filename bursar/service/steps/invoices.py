@@ -1,0 +1,33 @@
+"""Asking Stripe which invoice a refunded charge had paid (CR-11)."""
+
+import asyncio
+
+from bursar.billing.credits.invoice_refunds import RefundedCharge
+from bursar.billing.errors import Retryable
+from bursar.billing.steps import StepKind
+from bursar.billing.stripe_lists import InvoicePayments
+from bursar.db.items import Item
+from bursar.handlers.steps import invoice_found
+from bursar.service.steps.bounds import STEPS
+from bursar.service.steps.jobs import BeginCall, StepJob
+from bursar.service.steps.operations import StripeCalls
+
+
+class InvoiceFinder:
+    """Lists the invoices that a payment paid. A read, which may be made twice."""
+
+    kind = StepKind.FIND_INVOICE
+
+    def __init__(self, stripe: StripeCalls) -> None:
+        self._stripe = stripe
+
+    async def attempt(self, job: StepJob, _: BeginCall) -> Item:
+        """The outcome. Raises `Retryable` or `Permanent`."""
+        asked = RefundedCharge.model_validate(job.step.payload)
+        try:
+            async with asyncio.timeout(STEPS[self.kind].timeout_seconds):
+                raw = await self._stripe.call(asked.call, job.step.key)
+        except TimeoutError:
+            raise Retryable("Stripe did not answer in time") from None
+        found = InvoicePayments.model_validate(raw)
+        return invoice_found(job.step, asked.event, tuple(one.invoice for one in found.data))
