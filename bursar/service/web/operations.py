@@ -134,6 +134,9 @@ class _Inline:
         [outcome] = await self._decider.decide([item])
         if outcome.state is OutcomeState.DUPLICATE or isinstance(outcome.error, AskAgain):
             raise _CarriedByAnother("the step is no longer ours")
+        if isinstance(outcome.error, Permanent):
+            item = _stopped(job, outcome.error)
+            [outcome] = await self._decider.decide([item])
         if outcome.error:
             raise outcome.error
         assert item.answer, "an operation's end answers its step"
@@ -145,8 +148,7 @@ class _Inline:
         except Stale:
             raise _CarriedByAnother("the lease is another's") from None
         except Permanent as error:
-            log.error("operation stopped", error=describe(error))  # noqa: TRY400 - no traceback: it may hold an address
-            return operation_stopped(job.step, StepState.FAILED, describe(error))
+            return _stopped(job, error)
 
     async def _found(self, connection: Connection) -> KnownStep | None:
         return await operations.find(connection, self._key)
@@ -174,6 +176,12 @@ class _Inline:
                 await steps.postpone(connection, known.step, real_now, real_now + delay, describe(error))
 
         await self._decider.with_connection(leave)
+
+
+def _stopped(job: StepJob, error: Permanent) -> Item:
+    """Its end as an operator's, whether a call or the decision on the end failed for good."""
+    log.error("operation stopped", error=describe(error))
+    return operation_stopped(job.step, StepState.FAILED, describe(error))
 
 
 def _may_pass(error: BaseException) -> bool:

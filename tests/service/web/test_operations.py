@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -93,6 +94,21 @@ async def test_an_operation_that_can_go_neither_on_nor_back_is_told_as_a_problem
     stripe.failures = {"item": [Permanent("the key is of another mode")]}
     answer = await web.post(SELL)
     assert (answer.status_code, answer.json()["code"]) == (500, "operation_failed")
+
+
+async def test_an_end_that_cannot_be_applied_is_an_operators_at_once(
+    decider: Decider, stripe: FakeStripe, connection: asyncpg.Connection
+) -> None:
+    def in_vain(*_: object) -> Decision:
+        raise Permanent("what was paid cannot be given")
+
+    operations = {name: replace(one, apply=in_vain) for name, one in OPERATIONS.items()}
+    async with served(decider, stripe_calls=stripe, operations=operations) as running:
+        running.app.include_router(router)
+        answer = await running.post(SELL)
+    assert (answer.status_code, answer.json()["code"]) == (500, "operation_failed")
+    step = await connection.fetchrow("SELECT state, error FROM steps WHERE kind = 'operation'")
+    assert tuple(step) == ("failed", "Permanent: what was paid cannot be given")
 
 
 async def test_short_troubles_of_stripe_are_tried_again_within_the_request(web: Served, stripe: FakeStripe) -> None:
