@@ -11,7 +11,7 @@ from bursar.billing.account import Account
 from bursar.billing.calendar import add_months
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
-from bursar.billing.errors import CallRefused, Refused
+from bursar.billing.errors import CallRefused, Permanent, Refused
 from bursar.billing.kiloclaw.enforcement import then
 from bursar.billing.kiloclaw.operations.schedule import recorded, running, standing_or_new, standing_schedule, written
 from bursar.billing.kiloclaw.phases import (
@@ -23,7 +23,7 @@ from bursar.billing.kiloclaw.phases import (
     shown,
     stays_commit,
 )
-from bursar.billing.kiloclaw.rows import hosting_of, with_row
+from bursar.billing.kiloclaw.rows import Subscription, hosting_of, with_row
 from bursar.billing.kiloclaw.scheduling import keep_steps, terms_of
 from bursar.billing.operations import IN_PROGRESS, Ended, Operation, OperationFacts, Plan, begin
 from bursar.billing.stripe_calls import Call, Method
@@ -99,12 +99,15 @@ def renew(asked: Renewal) -> Plan:
 
 
 def apply(account: Account, asked: Renewal, ended: Ended, facts: OperationFacts) -> Decision:
-    """Move the commitment's end, and record the schedule or have it kept; without a payment nothing changes."""
+    """Move the commitment's end, and record the schedule or have it kept; without a payment nothing changes.
+
+    Raises `Permanent` where the row has no commitment any more: what was paid is an operator's to give back.
+    """
     row = hosting_of(account).subscription
     if ended.result is None:
         return Decision.nothing(account, "renewal_failed")
-    if row is None or row.stripe_subscription_id != asked.subscription_id or row.plan != "commit":
-        return Decision.nothing(account, "renewal_paid_for_another_plan")
+    if row is None or row.stripe_subscription_id != asked.subscription_id or not _is_committed(row):
+        raise _paid_in_vain(asked)
     renewed = replace(row, commit_ends_at=asked.ends_at)
     done = Decision(with_row(account, renewed), counts={"renewed": 1})
     if ended.result["schedule"]:
@@ -112,6 +115,16 @@ def apply(account: Account, asked: Renewal, ended: Ended, facts: OperationFacts)
     else:
         done = replace(done, steps=keep_steps(done.account, renewed, facts.catalogue))
     return replace(done, reason="commitment renewed by the user")
+
+
+def _is_committed(row: Subscription) -> bool:
+    return row.plan == "commit" and row.status != "canceled"
+
+
+def _paid_in_vain(asked: Renewal) -> Permanent:
+    return Permanent(
+        f"six further months were paid and cannot be given: refund the invoice of operation {asked.command_id}"
+    )
 
 
 def _of_this_renewal(invoices: Iterable[StripeInvoice], command_id: str) -> StripeInvoice | None:
@@ -151,18 +164,32 @@ def _collected(invoice: StripeInvoice, payment_method: str | None) -> Generator[
         refusal = error
         seen = yield Call("invoice-after-refusal", Method.RETRIEVE_INVOICE, target=invoice.id)
     if seen.status != "paid":
-        yield Call("void-unpaid-invoice", Method.VOID_INVOICE, target=invoice.id)
+        yield from _voided(invoice)
         raise _requires_action() if refusal and refusal.code in CHALLENGES else _payment_failed()
     if refusal:
         yield Call("paid-meanwhile", Method.RETRIEVE_INVOICE, target=invoice.id, settles=True)
 
 
+def _voided(invoice: StripeInvoice) -> Generator[Call, Any, None]:
+    """Raises `Permanent` where Stripe keeps it open, as for a bank's debit under way: it may be paid yet."""
+    try:
+        yield Call("void-unpaid-invoice", Method.VOID_INVOICE, target=invoice.id)
+    except CallRefused as refusal:
+        raise Permanent(f"invoice {invoice.id} of a renewal is neither paid nor void ({refusal.code})") from None
+
+
 def _rebuilt(subscription: StripeSubscription, asked: Renewal) -> Generator[Call, Any, KeptSchedule | None]:
-    """From the phase that runs, months already paid as a trial; None where Stripe refuses it or it is too late."""
+    """From the phase that runs, months already paid as a trial; None where Stripe refuses it.
+
+    Raises `Permanent` where the commitment is over by now.
+    """
     terms = asked.extended
     try:
         schedule = yield from standing_or_new(subscription)
-        if plan_of(running(schedule), terms.prices) != "commit":
+        live = plan_of(running(schedule), terms.prices)
+        if live != "commit":
+            if live:
+                raise _paid_in_vain(asked)
             return None
         by = shown(schedule, terms.prices).scheduled_by or "auto"
         course = commit_course(running(schedule), terms, asked.terms.commit_ends_at)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bursar.billing.calendar import add_months
-from bursar.billing.errors import CallRefused, Refused
+from bursar.billing.errors import CallRefused, Permanent, Refused
 from bursar.billing.kiloclaw.operations.renewal import Renewal, apply, renew, renew_commit
 from bursar.billing.kiloclaw.phases import KeptSchedule
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of
@@ -242,11 +242,31 @@ def test_kc_47_without_a_payment_the_row_stays() -> None:
     assert applied(ROW, None, Failure("payment_failed", "", 402)) == (ROW, [])
 
 
-@pytest.mark.parametrize("changes", [{"plan": "standard"}, {"stripe_subscription_id": "sub_2"}])
-def test_kc_47_a_row_that_moved_is_left_alone(changes: dict[str, Any]) -> None:
-    moved = replace(ROW, **changes)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"plan": "standard", "commit_ends_at": None},
+        {"stripe_subscription_id": "sub_2"},
+        {"status": "canceled"},
+    ],
+)
+def test_kc_47_months_that_were_paid_and_cannot_be_given_are_an_operators(changes: dict[str, Any]) -> None:
+    with pytest.raises(Permanent, match="were paid and cannot be given: refund the invoice of operation c1"):
+        applied(replace(ROW, **changes), KEPT)
 
-    assert applied(moved, KEPT) == (moved, [])
+
+def test_kc_47_a_payment_for_a_commitment_that_has_just_become_standard_is_an_operators() -> None:
+    over = schedule_json(*commit_phases(), running=1)
+
+    with pytest.raises(Permanent, match="were paid and cannot be given"):
+        renewed({"schedule": over})
+
+
+def test_kc_47_a_payment_under_way_that_cannot_be_voided_is_an_operators() -> None:
+    refused = CallRefused("invoice_payment_in_progress", "Stripe: refused")
+
+    with pytest.raises(Permanent, match="neither paid nor void"):
+        renewed({"pay-invoice": an_invoice("open"), "void-unpaid-invoice": refused})
 
 
 def test_kc_47_our_mark_stays_on_the_schedule() -> None:
