@@ -1,7 +1,7 @@
 """Plans while Stripe fails, hangs up and refuses: paid once, scheduled once (KC-41, KC-46, KC-47)."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import asyncpg
 import pytest
@@ -124,11 +124,7 @@ async def test_kc_47_a_renewal_that_was_paid_is_finished_however_late(
 async def test_kc_40_delayed_billing_is_prelaunch_then_commit_then_standard(
     selling: Selling, connection: asyncpg.Connection
 ) -> None:
-    billing_starts_at = NOW + 20 * DAY
-    state = selling.web.app.state
-    prices = state.web.catalogue.prices.model_copy(update={"billing_starts_at": billing_starts_at})
-    state.web = replace(state.web, catalogue=state.web.catalogue.model_copy(update={"prices": prices}))
-
+    billing_starts_at = _bill_from(selling, NOW + 20 * DAY)
     await selling.subscribe("commit")
 
     commit_end = add_months(billing_starts_at, 6)
@@ -138,3 +134,36 @@ async def test_kc_40_delayed_billing_is_prelaunch_then_commit_then_standard(
     await pass_to(selling, commit_end + DAY)
     assert charged_cents(selling) == [5_400, 2_500]
     assert await scheduled(connection) == ("standard", None, None, None)
+
+
+async def test_kc_47_kc_51_months_paid_before_billing_began_survive_a_cancellation(
+    selling: Selling, connection: asyncpg.Connection
+) -> None:
+    billing_starts_at = _bill_from(selling, NOW + 20 * DAY)
+    subscription_id = await selling.subscribe("commit")
+    await selling.command("renew-commit")
+    assert charged_cents(selling) == [5_400]
+
+    answer = await selling.command("cancel")
+
+    paid_until = add_months(billing_starts_at, 6)
+    assert answer.json()["ends_at"] == paid_until.isoformat()
+    await pass_to(selling, paid_until - DAY)
+    assert (await row(connection))["status"] == "active"
+    await pass_to(selling, paid_until + DAY)
+    assert selling.stripe.subscription(subscription_id)["status"] == "canceled"
+    assert charged_cents(selling) == [5_400]
+
+
+async def test_kc_51_without_a_renewal_nothing_is_paid_before_billing_began(selling: Selling) -> None:
+    billing_starts_at = _bill_from(selling, NOW + 20 * DAY)
+    await selling.subscribe("commit")
+
+    assert (await selling.command("cancel")).json()["ends_at"] == billing_starts_at.isoformat()
+
+
+def _bill_from(selling: Selling, billing_starts_at: datetime) -> datetime:
+    state = selling.web.app.state
+    prices = state.web.catalogue.prices.model_copy(update={"billing_starts_at": billing_starts_at})
+    state.web = replace(state.web, catalogue=state.web.catalogue.model_copy(update={"prices": prices}))
+    return billing_starts_at

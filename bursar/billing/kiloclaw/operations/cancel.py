@@ -7,17 +7,20 @@ from typing import Any
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from bursar.billing.account import Account
+from bursar.billing.calendar import add_months
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
 from bursar.billing.kiloclaw.enforcement import then
 from bursar.billing.kiloclaw.following import status_of
 from bursar.billing.kiloclaw.operations.schedule import released, standing_schedule
+from bursar.billing.kiloclaw.phases import COMMIT_MONTHS
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of, with_row
 from bursar.billing.kiloclaw.scheduling import keep_steps
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, begin
 from bursar.billing.stripe_calls import Call, Method
 from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe_schedules import StripeSchedule
 
 NAME = "kiloclaw-cancel"
 CANCELABLE = frozenset({"active", "past_due"})
@@ -60,7 +63,7 @@ def plan(asked: Cancellation) -> Plan:
         standing = yield from standing_schedule(subscription)
         if standing:
             yield from released(standing.id)
-        paid_until = _paid_beyond_the_period(subscription, asked.commit_ends_at)
+        paid_until = _paid_beyond_the_period(subscription, standing, asked.commit_ends_at)
         if paid_until:
             yield _carried_to(asked.subscription_id, paid_until)
         subscription = yield _flag("set-flag", asked.subscription_id, _flag("clear-flag", asked.subscription_id))
@@ -87,11 +90,19 @@ def pending(ends_at: datetime | None) -> dict[str, Any]:
     return {"cancel_at_period_end": True, "ends_at": ends_at.isoformat() if ends_at else None}
 
 
-def _paid_beyond_the_period(subscription: StripeSubscription, commit_ends_at: datetime | None) -> datetime | None:
-    """How far a renewed commitment is paid; nothing is before billing has begun (KC-47)."""
-    if subscription.status != "active" or commit_ends_at is None:
+def _paid_beyond_the_period(
+    subscription: StripeSubscription, schedule: StripeSchedule | None, commit_ends_at: datetime | None
+) -> datetime | None:
+    """How far a renewed commitment is paid, without the months that its schedule has still to bill: before billing has
+    begun these are the first six (KC-47).
+    """
+    is_known = subscription.status == "active" or (subscription.status == "trialing" and schedule is not None)
+    if commit_ends_at is None or not is_known:
         return None
-    return commit_ends_at if commit_ends_at > subscription.items[0].current_period_end else None
+    to_come = schedule.remaining[1:-1] if schedule else ()  # the last is the standard plan
+    to_be_billed = sum(not phase.is_trial for phase in to_come)
+    paid_until = add_months(commit_ends_at, -COMMIT_MONTHS * to_be_billed)
+    return paid_until if paid_until > subscription.items[0].current_period_end else None
 
 
 def _carried_to(subscription_id: str, paid_until: datetime) -> Call:
