@@ -58,6 +58,6 @@ def test_ms_9_stripe_keeps_events_for_30_days() -> None:
     assert ran.err == "bursar: Stripe keeps events for 30 days only; what is older is found by `bursar reconcile`.\n"
 
 
-@pytest.mark.parametrize("since", ["tomorrow", (real_now() + timedelta(days=1)).isoformat()])
+@pytest.mark.parametrize("since", ["tomorrow", "9999-01-01T00:00:00+00:00"])
 def test_an_instant_that_is_none_or_lies_ahead_is_wrong_usage(since: str) -> None:
     assert bursar("backfill", "--since", since).exit_code == 2
