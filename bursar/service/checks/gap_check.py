@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from bursar.billing.errors import Retryable
 from bursar.billing.steps import StepKind, StepState
 from bursar.db import ticks
 from bursar.db.connections import Connection
@@ -36,7 +37,11 @@ class GapChecker:
         self._metrics = metrics
 
     async def attempt(self, job: StepJob, begin_call: BeginCall) -> Item:
-        """Each page, and each few hundred events, renews the lease: the check may last."""
+        """Each page, and each few hundred events, renews the lease: the check may last.
+
+        Raises `Retryable` where more is missing than is fed in at once: nothing is reported before all of it was, so
+        that the next check looks back as far.
+        """
 
         async def on_page(_: int) -> None:
             await begin_call()
@@ -50,6 +55,8 @@ class GapChecker:
         missed = await self._missed.find(since, real_now - SETTLES_IN, on_page)
         fed = await self._missed.feed(missed.events, on_event)
         self._tell(missed, fed)
+        if missed.missing > len(missed.events):
+            raise Retryable("more events are missing than are fed in at once")
         await self._decider.with_connection(lambda connection: _report(connection, job, missed, fed))
         return step_ended(job.step, StepState.DONE)
 

@@ -63,17 +63,20 @@ class Fed:
 class MissedEvents:
     """Finds and feeds in. What was fed in and is handled is no longer missing: a run that broke off is run again."""
 
-    def __init__(self, stripe: EventsGateway, decider: Decider, publisher: EventsPublisher) -> None:
+    def __init__(
+        self, stripe: EventsGateway, decider: Decider, publisher: EventsPublisher, *, max_fed: int = MAX_FED
+    ) -> None:
         self._stripe = stripe
         self._decider = decider
         self._publisher = publisher
+        self._max_fed = max_fed
 
     async def find(self, since: datetime, until: datetime, on_page: SoFar) -> Missed:
         """Look at the events that we handle, created from `since` to `until` (real time). `on_page` is told how many
         were listed so far.
         """
         listed = missing = 0
-        kept = deque[Json](maxlen=MAX_FED)  # Stripe lists the newest first, so that the oldest stay
+        kept = deque[Json](maxlen=self._max_fed)  # Stripe lists the newest first, so that the oldest stay
         for types in _bounded(sorted(HANDLED_STRIPE_TYPES)):
             async for events in self._pages(types, since):
                 listed += len(events)

@@ -34,10 +34,11 @@ class Checking:
     stripe: FakeListing = field(default_factory=FakeListing)
     publisher: FakePublisher = field(default_factory=FakePublisher)
     metrics: Metrics = field(default_factory=Metrics)
+    max_fed: int = MAX_FED
 
     @property
     def missed(self) -> MissedEvents:
-        return MissedEvents(self.stripe, self.decider, self.publisher)
+        return MissedEvents(self.stripe, self.decider, self.publisher, max_fed=self.max_fed)
 
     def happened(self, *events: dict[str, Any]) -> None:
         self.stripe.events = sorted(events, key=lambda event: int(event["created"]), reverse=True)
@@ -51,6 +52,9 @@ class Checking:
             tick = await ticks.insert_tick(connection, GAP_CHECK, self.clock.now, self.clock.real_now)
             await ticks.begin_partition(connection, tick.id, 0, self.clock.now, self.clock.real_now)
         await self.decider.decide([asking_for(GAP_CHECK, tick)])
+        return await self.work()
+
+    async def work(self) -> str:
         crew = StepCrew(
             GapChecker(self.missed, self.decider, self.metrics), self.decider, Together(self.decider), self.metrics
         )
@@ -143,6 +147,19 @@ async def test_ms_9_a_gap_is_reported_and_closed_by_the_check(here: Checking) ->
     assert [message.message_id for message in here.publisher.messages] == ["evt_1"]
     assert await here.reported() == {"listed": 2, "found": 1, "changed": 1, "parked": 0}
     assert here.metrics.missed_events.labels("fed")._value.get() == 1
+
+
+async def test_ms_9_more_than_is_fed_in_at_once_is_fed_in_bit_by_bit(here: Checking) -> None:
+    here.max_fed = 2
+    here.happened(*(an_event(f"evt_{number}", REAL_NOW - (9 - number) * HOUR) for number in range(3)))
+    assert await here.check() == "due"
+    assert [message.message_id for message in here.publisher.messages] == ["evt_0", "evt_1"]
+    assert await here.reported() == {}, "the next tick would look back no further than to this one"
+
+    await here.handled("evt_0", "evt_1")
+    here.clock.real_now += MINUTE
+    assert await here.work() == "done"
+    assert [message.message_id for message in here.publisher.messages] == ["evt_0", "evt_1", "evt_2"]
 
 
 async def test_ms_9_an_event_that_may_still_be_on_its_way_is_no_gap(here: Checking) -> None:
