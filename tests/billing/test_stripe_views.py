@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from bursar.billing.stripe_calls import VIEWS, Method
+from bursar.billing.stripe_lists import InvoicePayment
 from bursar.billing.stripe_objects import StripeInvoice, StripeObject, StripeSubscription
 from bursar.billing.stripe_sales import (
     CheckoutSession,
@@ -60,6 +61,10 @@ SHAPES: Mapping[str, tuple[type[StripeObject], dict[str, Any]]] = {
         {"id": "cs_1", "status": "complete", "customer": {"id": "cus_1"}, "subscription": {"id": "sub_1"}},
     ),
     "billing_portal.configuration": (PortalConfiguration, {"id": "bpc_1", "active": False, "metadata": None}),
+    "invoice_payment": (
+        InvoicePayment,
+        {"id": "inpay_1", "invoice": {"id": "in_1"}, "payment": {"type": "payment_intent", "payment_intent": "pi_1"}},
+    ),
     "billing_portal.session": (PortalSession, {"id": "bps_1", "url": "https://portal.example.test/1"}),
     "payment_intent": (PaymentIntent, {"id": "pi_1", "status": "canceled", "amount": 900, "customer": None}),
     "subscription_schedule": (

@@ -38,6 +38,7 @@ ASKED: Mapping[Method, tuple[str | None, str, Mapping[str, Any]]] = {
     Method.RELEASE_SCHEDULE: ("sub_sched_1", "POST /v1/subscription_schedules/sub_sched_1/release", SCHEDULE),
     Method.LIST_INVOICES: (None, "GET /v1/invoices", INVOICE),
     Method.RETRIEVE_INVOICE: ("in_1", "GET /v1/invoices/in_1", INVOICE),
+    Method.LIST_INVOICE_PAYMENTS: (None, "GET /v1/invoice_payments", {"id": "inpay_1", "invoice": "in_1"}),
     Method.CREATE_INVOICE: (None, "POST /v1/invoices", INVOICE),
     Method.CREATE_INVOICE_ITEM: (None, "POST /v1/invoiceitems", {"object": "invoiceitem", "id": "ii_1"}),
     Method.FINALIZE_INVOICE: ("in_1", "POST /v1/invoices/in_1/finalize", INVOICE),
