@@ -3,7 +3,7 @@
 import asyncio
 from typing import Protocol
 
-from bursar.billing.errors import CallRefused, Retryable
+from bursar.billing.errors import Permanent, Retryable, describe
 from bursar.billing.kiloclaw.following import UNENDED
 from bursar.billing.steps import StepKind, StepState
 from bursar.billing.stripe_calls import Call, Method
@@ -33,14 +33,16 @@ class SubscriptionEnder:
         self._stripe = stripe
 
     async def attempt(self, job: StepJob, _: BeginCall) -> Item:
-        """The outcome. Raises `Retryable` for another attempt, also where Stripe refused: it looks again then."""
+        """The outcome. Raises `Retryable` for another attempt, also where Stripe refused, be it our key: it looks again
+        then, since the user would go on paying.
+        """
         try:
             async with asyncio.timeout(STEPS[self.kind].timeout_seconds):
                 await self._end(job, job.step.payload["stripe_subscription_id"])
         except TimeoutError:
             raise Retryable("Stripe did not answer in time") from None
-        except CallRefused as refusal:
-            raise Retryable(f"Stripe refused to end it ({refusal.code})") from None
+        except Permanent as error:
+            raise Retryable(f"Stripe did not end it ({describe(error)})") from None
         return step_ended(job.step, StepState.DONE)
 
     async def _end(self, job: StepJob, subscription_id: str) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bursar.billing.errors import CallRefused, KeySpent
+from bursar.billing.errors import CallRefused, KeySpent, Permanent
 from bursar.billing.stripe_calls import Call
 from bursar.service.gateways.instances import CallOutcome, CallResult
 from bursar.service.steps.endings import SubscriptionEnder
@@ -82,7 +82,10 @@ async def test_one_that_stripe_does_not_know_is_left_alone(worker: Acting) -> No
     assert await states(worker) == [("end-subscription:sub_1", "done", None)]
 
 
-@pytest.mark.parametrize("trouble", [CallRefused("subscription_managed", "managed"), KeySpent("a stored 500")])
+@pytest.mark.parametrize(
+    "trouble",
+    [CallRefused("subscription_managed", "managed"), KeySpent("a stored 500"), Permanent("the Stripe key is refused")],
+)
 async def test_ms_11_a_refusal_is_looked_at_again_under_a_new_key(worker: Acting, trouble: Exception) -> None:
     stripe = await delete_ada(worker)
     stripe.refusals.append(trouble)
