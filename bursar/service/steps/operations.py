@@ -95,7 +95,7 @@ class OperationCarrier:
 
     async def _carry(self, run: _Run) -> Ended:
         for _ in range(MAX_BEATS):
-            if run.look_again and run.journal.in_flight is None:
+            if run.look_again and await self._may_look_again(run.journal):
                 await self._write(run, run.journal.next_round())
                 run.look_again = False
             match advance(run.plan, run.journal, give_up=run.give_up):
@@ -106,6 +106,12 @@ class OperationCarrier:
                 case Call() as call:
                     await self._call(run, call)
         raise Permanent(f"an attempt has at most {MAX_BEATS} beats")
+
+    async def _may_look_again(self, journal: Journal) -> bool:
+        """What is in flight is first made again under its key, unless Stripe has forgotten that (MS-11)."""
+        if journal.in_flight is None:
+            return True
+        return _is_forgotten(journal, await self._decider.with_connection(self._real_now))
 
     async def _call(self, run: _Run, call: Call) -> None:
         """One call between two entries of the journal. An unknown outcome leaves it begun: it is made again, under the
@@ -160,9 +166,13 @@ def key_of(step: ClaimedStep, journal: Journal, call: Call) -> str:
 
 def _require_living_key(journal: Journal, now: datetime) -> None:
     """Under a key that Stripe forgot the call would be made a second time."""
+    if journal.in_flight and _is_forgotten(journal, now):
+        raise Permanent(f"{journal.in_flight.name} was begun so long ago that Stripe cannot tell how it went")
+
+
+def _is_forgotten(journal: Journal, now: datetime) -> bool:
     entry = journal.in_flight
-    if entry and entry.begun_at and now - entry.begun_at > KEYS_LIVE:
-        raise Permanent(f"{entry.name} was begun so long ago that Stripe cannot tell how it went")
+    return entry is not None and entry.begun_at is not None and now - entry.begun_at > KEYS_LIVE
 
 
 def _is_old(job: StepJob) -> bool:

@@ -168,6 +168,19 @@ async def test_a_call_whose_key_stripe_has_forgotten_is_not_made_again(database_
         assert error.startswith("Permanent: item was begun so long ago")
 
 
+async def test_ms_11_after_a_day_a_kept_schedule_is_looked_at_before_any_call(database_url: str) -> None:
+    async with operating(database_url) as worker:
+        worker.calls.crash_after = "item"
+        await worker.decider.decide([keeping_the_schedule()])
+        with pytest.raises(Crash):
+            await worker.work(KEEP)
+        worker.clock.real_now += KEYS_LIVE + timedelta(minutes=1)
+        worker.calls.invoices = [{"id": "in_1"}]
+        await worker.work(KEEP)
+        assert (await worker.step(KEEP))[0] == "done"
+        assert worker.calls.made == ["look", "invoice", "item", "look", "item", "pay"]
+
+
 async def test_a_lost_lease_stops_before_the_next_call(database_url: str) -> None:
     async with operating(database_url) as worker:
 
