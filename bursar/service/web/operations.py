@@ -132,11 +132,11 @@ class _Inline:
         with structlog.contextvars.bound_contextvars(step=self._key, attempt=job.step.attempts):
             item = await self._item(job)
         [outcome] = await self._decider.decide([item])
-        if outcome.state is OutcomeState.DUPLICATE or isinstance(outcome.error, AskAgain):
-            raise _CarriedByAnother("the step is no longer ours")
         if isinstance(outcome.error, Permanent):
             item = _stopped(job, outcome.error)
             [outcome] = await self._decider.decide([item])
+        if outcome.state is OutcomeState.DUPLICATE or isinstance(outcome.error, AskAgain):
+            raise _CarriedByAnother("the step is no longer ours")
         if outcome.error:
             raise outcome.error
         assert item.answer, "an operation's end answers its step"
