@@ -161,11 +161,12 @@ class Operations:
     """A part of an account: what is under way for it at Stripe. Never saved, since asking for a step writes it.
 
     `open_keys` are the keys of its open operations: one at most, as Postgres sees to. `keeps_schedule`: somebody has
-    claimed the step that keeps its schedule.
+    claimed the step that keeps its schedule. `tops_up`: a payment may be under way, which only a deletion waits for.
     """
 
     open_keys: tuple[str, ...] = ()
     keeps_schedule: bool = False
+    tops_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ class StepKind(StrEnum):
     KEEP_SCHEDULE = "keep_schedule"  # likewise, of our own accord
     GAP_CHECK = "gap_check"  # find the events that never came (MS-9)
     RECONCILE = "reconcile"  # compare every row with Stripe (MS-10)
+    TOP_UP = "top_up"  # charge the card on file for a renewal (CR-38)
     AUDIT = "audit"  # recompute credit accounts from their entries (CR-4)
     FIND_INVOICE = "find_invoice"  # that a refunded charge had paid (CR-11)
     END_SUBSCRIPTION = "end_subscription"  # at Stripe, of a user who was deleted (KC-120)

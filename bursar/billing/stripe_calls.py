@@ -12,6 +12,7 @@ from bursar.billing.stripe_lists import (
     InvoicePayments,
     Invoices,
     PaymentIntents,
+    PaymentMethods,
     PortalConfigurations,
     Subscriptions,
 )
@@ -35,7 +36,9 @@ class Method(StrEnum):
     UPDATE_SUBSCRIPTION = "subscriptions.update"
     CANCEL_SUBSCRIPTION = "subscriptions.cancel"
     LIST_CUSTOMERS = "customers.list"
+    RETRIEVE_CUSTOMER = "customers.retrieve"
     CREATE_CUSTOMER = "customers.create"
+    LIST_PAYMENT_METHODS = "payment_methods.list"
     LIST_CHECKOUT_SESSIONS = "checkout.sessions.list"
     CREATE_CHECKOUT_SESSION = "checkout.sessions.create"
     EXPIRE_CHECKOUT_SESSION = "checkout.sessions.expire"
@@ -94,7 +97,9 @@ VIEWS: Mapping[Method, type[StripeObject]] = MappingProxyType(
         Method.UPDATE_SUBSCRIPTION: StripeSubscription,
         Method.CANCEL_SUBSCRIPTION: StripeSubscription,
         Method.LIST_CUSTOMERS: Customers,
+        Method.RETRIEVE_CUSTOMER: StripeCustomer,
         Method.CREATE_CUSTOMER: StripeCustomer,
+        Method.LIST_PAYMENT_METHODS: PaymentMethods,
         Method.LIST_CHECKOUT_SESSIONS: CheckoutSessions,
         Method.CREATE_CHECKOUT_SESSION: CheckoutSession,
         Method.EXPIRE_CHECKOUT_SESSION: CheckoutSession,

@@ -1,7 +1,7 @@
 """Lists of Stripe's objects, all their pages together; the gateway bounds their number."""
 
 from bursar.billing.stripe_objects import Id, StripeInvoice, StripeObject, StripeSubscription
-from bursar.billing.stripe_sales import CheckoutSession, PaymentIntent, PortalConfiguration, StripeCustomer
+from bursar.billing.stripe_sales import CheckoutSession, Created, PaymentIntent, PortalConfiguration, StripeCustomer
 
 
 class Subscriptions(StripeObject):
@@ -44,6 +44,12 @@ class PortalConfigurations(StripeObject):
     """Configurations of the billing portal."""
 
     data: tuple[PortalConfiguration, ...]
+
+
+class PaymentMethods(StripeObject):
+    """What a customer can pay with, newest first."""
+
+    data: tuple[Created, ...]
 
 
 class PaymentIntents(StripeObject):

@@ -1,15 +1,20 @@
 """What Stripe sells with: customers, checkout sessions, the billing portal, single payments; as far as we read them."""
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AliasPath, Field
 
 from bursar.billing.stripe_objects import Id, Metadata, StripeObject
 
 
 class StripeCustomer(StripeObject):
-    """A customer; `metadata.userId` is our user."""
+    """A customer; `metadata.userId` is our user. `default_payment_method` pays its invoices."""
 
     id: str
     metadata: Metadata = Field(default_factory=dict)
+    default_payment_method: Annotated[
+        Id | None, Field(validation_alias=AliasPath("invoice_settings", "default_payment_method"))
+    ] = None
 
 
 class CheckoutSession(StripeObject):

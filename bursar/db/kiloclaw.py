@@ -115,14 +115,14 @@ async def _save_subscriptions(connection: Connection, changes: list[Change[Hosti
             id, user_id, account_key, partition, version, plan, status, payment_source, stripe_subscription_id,
             stripe_customer_id, stripe_schedule_id, instance_id, trial_started_at, trial_ends_at, current_period_start,
             current_period_end, cancel_at_period_end, commit_ends_at, scheduled_plan, scheduled_by, credit_renewal_at,
-            credit_anchor_at, settled_at, past_due_since, suspended_at, destruction_deadline, last_stripe_event_at,
-            last_read_at, created_at)
+            credit_anchor_at, top_up_boundary, settled_at, past_due_since, suspended_at, destruction_deadline,
+            last_stripe_event_at, last_read_at, created_at)
         SELECT
             id, user_id, account_key, partition, version, plan, status, payment_source, stripe_subscription_id,
             stripe_customer_id, stripe_schedule_id, instance_id, trial_started_at, trial_ends_at, current_period_start,
             current_period_end, cancel_at_period_end, commit_ends_at, scheduled_plan, scheduled_by, credit_renewal_at,
-            credit_anchor_at, settled_at, past_due_since, suspended_at, destruction_deadline, last_stripe_event_at,
-            last_read_at, created_at
+            credit_anchor_at, top_up_boundary, settled_at, past_due_since, suspended_at, destruction_deadline,
+            last_stripe_event_at, last_read_at, created_at
         FROM jsonb_populate_recordset(NULL::kiloclaw_subscriptions, $1::text::jsonb)
         ON CONFLICT (id) DO UPDATE SET
             version = excluded.version, plan = excluded.plan, status = excluded.status,
@@ -133,7 +133,8 @@ async def _save_subscriptions(connection: Connection, changes: list[Change[Hosti
             current_period_end = excluded.current_period_end, cancel_at_period_end = excluded.cancel_at_period_end,
             commit_ends_at = excluded.commit_ends_at, scheduled_plan = excluded.scheduled_plan,
             scheduled_by = excluded.scheduled_by, credit_renewal_at = excluded.credit_renewal_at,
-            credit_anchor_at = excluded.credit_anchor_at, settled_at = excluded.settled_at,
+            credit_anchor_at = excluded.credit_anchor_at, top_up_boundary = excluded.top_up_boundary,
+            settled_at = excluded.settled_at,
             past_due_since = excluded.past_due_since,
             suspended_at = excluded.suspended_at, destruction_deadline = excluded.destruction_deadline,
             last_stripe_event_at = excluded.last_stripe_event_at, last_read_at = excluded.last_read_at

@@ -31,13 +31,17 @@ async def load(connection: Connection, keys: list[str]) -> Mapping[str, Operatio
     rows = await connection.fetch(
         """
         SELECT account_key, array_agg(key) FILTER (WHERE kind = 'operation') AS open_keys,
-            bool_or(kind = 'keep_schedule' AND lease IS NOT NULL) AS keeps_schedule
-        FROM steps WHERE account_key = ANY($1::text[]) AND state = 'due' AND kind IN ('operation', 'keep_schedule')
+            bool_or(kind = 'keep_schedule' AND lease IS NOT NULL) AS keeps_schedule, bool_or(kind = 'top_up') AS tops_up
+        FROM steps
+        WHERE account_key = ANY($1::text[]) AND state = 'due' AND kind IN ('operation', 'keep_schedule', 'top_up')
         GROUP BY account_key
         """,
         keys,
     )
-    known = {row["account_key"]: Operations(tuple(row["open_keys"] or ()), row["keeps_schedule"]) for row in rows}
+    known = {
+        row["account_key"]: Operations(tuple(row["open_keys"] or ()), row["keeps_schedule"], row["tops_up"])
+        for row in rows
+    }
     return {key: known.get(key) or Operations() for key in keys}
 
 

@@ -47,6 +47,11 @@ async def save(connection: Connection, changes: list[Change[Profile]], _: SaveCo
     )
 
 
+async def auto_top_up_of(connection: Connection, user_id: str) -> bool:
+    """Whether the user's renewals charge the card on file when they are short of money."""
+    return bool(await connection.fetchval("SELECT auto_top_up FROM users WHERE user_id = $1", user_id))
+
+
 async def keys_of_customers(connection: Connection, customer_ids: Sequence[str]) -> dict[str, str]:
     """The account key of each Stripe customer that a user is known for: told by the product, else by the row."""
     rows = await connection.fetch(

@@ -1,10 +1,12 @@
 """Credits: the commands of the product, and the payments that Stripe tells of, as items for `decide_batch` (CR)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from bursar.billing.account import Account, Profile, user_key
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.credits.arrivals import then_renewed
 from bursar.billing.credits.checkout import check_out_credits
 from bursar.billing.credits.deposits import dispute_closed, payment_succeeded, top_up_invoice_paid
 from bursar.billing.credits.enrolment import Enrolment, enroll
@@ -23,7 +25,7 @@ from bursar.billing.operations import Operations
 from bursar.db.items import Decide, Item, NewLease, Situation
 from bursar.handlers.reading import mapping, view
 
-PARTS = frozenset[type[Any]]({Credits})
+PARTS = frozenset[type[Any]]({Profile, Hosting, Credits})  # a deposit pays at once what waits for it (CR-40)
 ENROLMENT_PARTS = frozenset[type[Any]]({Hosting, Credits, Operations})
 
 
@@ -48,16 +50,27 @@ def credit_checkout_item(
     return Item(command_id, user_key(user_id), parts, decide, actor="api", lease=lease)
 
 
-def payment(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
-    """`payment_intent.succeeded` (CR-10)."""
+def auto_top_up_item(command_id: str, user_id: str, *, enabled: bool) -> Item:
+    """Switch the automatic top-up on or off (CR-38)."""
+
+    def decide(account: Account, _: Situation) -> Decision:
+        known = account.part(Profile)
+        told = account if known.auto_top_up == enabled else account.having(replace(known, auto_top_up=enabled))
+        return Decision(told, reason="automatic top-up switched", result={"auto_top_up": enabled})
+
+    return Item(command_id, user_key(user_id), frozenset({Profile}), decide, actor="api")
+
+
+def payment(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
+    """`payment_intent.succeeded` (CR-10, CR-40)."""
     event = view(PaymentEvent, body)
-    return lambda account, _: payment_succeeded(account, event)
+    return _depositing(lambda account: payment_succeeded(account, event), catalogue, event.id)
 
 
-def top_up_invoice(body: Any) -> Decide:  # noqa: ANN401 - parsed JSON
-    """`invoice.paid` of a top-up (CR-10)."""
+def top_up_invoice(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
+    """`invoice.paid` of a top-up (CR-10, CR-40)."""
     event = view(PaidInvoiceEvent, body)
-    return lambda account, _: top_up_invoice_paid(account, event)
+    return _depositing(lambda account: top_up_invoice_paid(account, event), catalogue, event.id)
 
 
 def refund(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
@@ -70,6 +83,15 @@ def dispute(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
     """`charge.dispute.closed` (CR-11)."""
     event = view(DisputeEvent, body)
     return lambda account, _: dispute_closed(account, event)
+
+
+def _depositing(deposit: Callable[[Account], Decision], catalogue: Catalogue, cause: str) -> Decide:
+    def decide(account: Account, facts: Situation) -> Decision:
+        deposited = deposit(account)
+        is_new = deposited.account is not account
+        return then_renewed(deposited, catalogue, facts.now, cause) if is_new else deposited
+
+    return decide
 
 
 def is_of_top_up(event: Any) -> bool:  # noqa: ANN401 - parsed JSON

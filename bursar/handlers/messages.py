@@ -73,7 +73,7 @@ def _schedule(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - pars
 
 def _paid_invoice(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
     """A top-up's invoice is a deposit; any other is a subscription's, or nobody's."""
-    return top_up_invoice(body) if is_of_top_up(body) else _invoice(body, catalogue)
+    return top_up_invoice(body, catalogue) if is_of_top_up(body) else _invoice(body, catalogue)
 
 
 def _invoice(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON

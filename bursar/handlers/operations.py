@@ -9,10 +9,11 @@ from pydantic import BaseModel, ValidationError
 
 from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.credits.arrivals import AUTO_TOP_UP
 from bursar.billing.credits.checkout import CREDIT_CHECKOUT
+from bursar.billing.credits.ledger import Credits
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Permanent
-from bursar.billing.kiloclaw.enforcement import then
 from bursar.billing.kiloclaw.operations.cancel import CANCEL
 from bursar.billing.kiloclaw.operations.checkout import CHECKOUT
 from bursar.billing.kiloclaw.operations.reactivate import REACTIVATE
@@ -27,7 +28,17 @@ from bursar.db.steps import ClaimedStep
 from bursar.handlers.steps import PARTS
 
 # Every operation that a step may name in its payload.
-_ALL: tuple[Operation[Any], ...] = (CHECKOUT, CANCEL, REACTIVATE, KEEPING, SWITCH, UNSWITCH, RENEW, CREDIT_CHECKOUT)
+_ALL: tuple[Operation[Any], ...] = (
+    CHECKOUT,
+    CANCEL,
+    REACTIVATE,
+    KEEPING,
+    SWITCH,
+    UNSWITCH,
+    RENEW,
+    CREDIT_CHECKOUT,
+    AUTO_TOP_UP,
+)
 OPERATIONS: Mapping[str, Operation[Any]] = MappingProxyType({one.name: one for one in _ALL})
 
 FAILED = Failure("operation_failed", "This could not be finished; operators were told.", 500)
@@ -55,9 +66,12 @@ def operation_ended(
     def decide(account: Account, situation: Situation) -> Decision:
         facts = OperationFacts(catalogue, situation.now, cause)
         applied = operation.apply(account, asked, ended, facts)
-        if ended.failure is None and not ended.not_undone:
-            return applied
-        return then(applied, reading(applied.account, "operation_failed"))
+        fits = ended.failure is None and not ended.not_undone
+        return (
+            applied
+            if fits or not _is_of_subscription(step)
+            else applied.then(reading(applied.account, "operation_failed"))
+        )
 
     left = ", ".join(ended.not_undone)
     result = _result(ended.failure) if ended.failure else {"result": dict(ended.result or {})}
@@ -69,14 +83,21 @@ def operation_stopped(step: ClaimedStep, state: StepState, error: str) -> Item:
     """It can go neither on nor back: an operator's. Stripe is read, so that the row follows whatever happened."""
 
     def decide(account: Account, _: Situation) -> Decision:
-        return reading(account, "operation_stopped")
+        stopped = Decision.nothing(account, "operation_stopped")
+        return reading(account, "operation_stopped") if _is_of_subscription(step) else stopped
 
     answer = StepAnswer(step.id, step.lease, step.asked, state, error, result=_result(FAILED))
     return _answering(step, decide, answer)
 
 
 def _answering(step: ClaimedStep, decide: Decide, answer: StepAnswer) -> Item:
-    return Item(_cause(step), step.account_key, PARTS, decide, Dedupe.STEP, answer=answer)
+    parts = PARTS | {Credits} if step.kind is StepKind.TOP_UP else PARTS
+    return Item(_cause(step), step.account_key, parts, decide, Dedupe.STEP, answer=answer)
+
+
+def _is_of_subscription(step: ClaimedStep) -> bool:
+    """A payment of ours changes no subscription at Stripe: there is nothing to read."""
+    return step.kind is not StepKind.TOP_UP
 
 
 def _state(step: ClaimedStep, ended: Ended) -> StepState:

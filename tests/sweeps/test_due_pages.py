@@ -63,6 +63,7 @@ def test_the_order_is_enforcement_before_advice() -> None:
         "steps",
         "gap_check",
         "reconcile",
+        "audit",
     )
 
 

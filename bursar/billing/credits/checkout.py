@@ -69,7 +69,8 @@ def session_params(asked: TopUp, customer_id: str) -> dict[str, Any]:
         "success_url": asked.return_url,
         "cancel_url": asked.return_url,
         "metadata": metadata,
-        "payment_intent_data": {"metadata": metadata},
+        # the card stays on file for automatic top-ups (CR-38)
+        "payment_intent_data": {"metadata": metadata, "setup_future_usage": "off_session"},
     }
 
 

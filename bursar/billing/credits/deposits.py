@@ -55,6 +55,11 @@ def top_up_invoice_paid(account: Account, event: PaidInvoiceEvent) -> Decision:
     return _deposit(account, invoice.payment_id, _microdollars(invoice.amount_paid, invoice.currency), event.id)
 
 
+def top_up_deposited(account: Account, payment_id: str, amount_microdollars: int, cause: str) -> Decision:
+    """A payment that a step of ours made: a deposit under its id, so that its own event adds nothing."""
+    return _deposit(account, payment_id, amount_microdollars, cause)
+
+
 def charge_refunded(account: Account, event: ChargeEvent) -> Decision:
     """`charge.refunded`: withdraw what was refunded since, by the running total that the charge carries.
 

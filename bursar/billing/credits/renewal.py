@@ -6,6 +6,7 @@ from datetime import datetime
 from bursar.billing.account import Account
 from bursar.billing.calendar import next_boundary
 from bursar.billing.catalogue import Catalogue, CreditTerms, PaidPlan
+from bursar.billing.credits.auto_top_up import top_up_step
 from bursar.billing.credits.ledger import InsufficientCredits, credits_of, with_entry
 from bursar.billing.credits.periods import hosting_charge, in_period, plan_from
 from bursar.billing.decision import Decision
@@ -30,7 +31,7 @@ class Renewal:
 def renew(account: Account, row: Subscription, item: Renewal, catalogue: Catalogue) -> Decision | None:
     """Charge one period and advance by it, in one decision (CR-32); None where the item is stale (CR-31).
 
-    Parts: Hosting, Credits.
+    Parts: Profile, Hosting, Credits.
     """
     boundary, terms = row.credit_renewal_at, catalogue.kiloclaw.credits
     if boundary is None or not _is_due(row, boundary, item):
@@ -44,8 +45,8 @@ def renew(account: Account, row: Subscription, item: Renewal, catalogue: Catalog
     charge = hosting_charge(plan, charge_key(row, plan, boundary), terms, item.cause)
     try:
         charged = with_entry(account, charge)
-    except InsufficientCredits:
-        return _past_due(account, row, item.now)
+    except InsufficientCredits as short:
+        return _topping_up(account, row, short, catalogue) or _past_due(account, row, item.now)
     return _advanced(charged, row, in_period(row, plan, boundary, terms), "renewed from credits")
 
 
@@ -109,6 +110,17 @@ def _canceled(account: Account, row: Subscription) -> Decision:
         past_due_since=None,
     )
     return Decision(with_row(account, ended), reason="canceled at the period's end", counts={"changed": 1})
+
+
+def _topping_up(
+    account: Account, row: Subscription, short: InsufficientCredits, catalogue: Catalogue
+) -> Decision | None:
+    """CR-38: the marker, and with it the step; otherwise the row stays as it is, and nothing is mailed."""
+    step = top_up_step(account, row, short.shortfall_microdollars, catalogue.top_up)
+    if step is None:
+        return None
+    marked = with_row(account, replace(row, top_up_boundary=row.credit_renewal_at))
+    return Decision(marked, (step,), reason="automatic top-up", counts={"changed": 1, "top_up_asked": 1})
 
 
 def _past_due(account: Account, row: Subscription, now: datetime) -> Decision:

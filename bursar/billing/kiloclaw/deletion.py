@@ -20,7 +20,7 @@ def delete_user(account: Account, now: datetime) -> Decision:
     if hosting.subscription and _is_owed_or_runs_on(hosting.subscription):
         raise Refused("user_not_deletable", "The subscription is active or unpaid: cancel it first.", status=409)
     under_way = account.part(Operations)
-    if under_way.open_keys or under_way.keeps_schedule:
+    if under_way.open_keys or under_way.keeps_schedule or under_way.tops_up:
         raise Refused("operation_in_progress", "A change of this account at Stripe is under way.", status=409)
     instances = tuple(one if one.destroyed_at else _doomed(one, now) for one in hosting.instances)
     doomed = account.having(replace(hosting, instances=instances))

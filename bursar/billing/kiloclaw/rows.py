@@ -41,6 +41,7 @@ class Subscription:
     scheduled_by: ScheduledBy | None = None
     credit_renewal_at: datetime | None = None
     credit_anchor_at: datetime | None = None
+    top_up_boundary: datetime | None = None
     settled_at: datetime | None = None
     past_due_since: datetime | None = None
     suspended_at: datetime | None = None
@@ -184,6 +185,8 @@ def with_row(account: Account, row: Subscription) -> Account:
     """
     hosting = hosting_of(account)
     check_transition(hosting.subscription, row)
+    if row.top_up_boundary and (row.status == "canceled" or row.credit_renewal_at != row.top_up_boundary):
+        row = replace(row, top_up_boundary=None)  # CR-40
     version = (hosting.subscription.version if hosting.subscription else 0) + 1
     counted = row if row.version == version else replace(row, version=version)
     return account.having(replace(hosting, subscription=counted))

@@ -49,6 +49,8 @@ STEPS: Mapping[StepKind, Bounds] = MappingProxyType(
         # over five hours; a command's operation goes only back after 15 min
         StepKind.OPERATION: Bounds(8, 45, 20, Backoff(timedelta(seconds=2), timedelta(minutes=30))),
         StepKind.KEEP_SCHEDULE: Bounds(8, 45, 20, Backoff(timedelta(seconds=2), timedelta(minutes=30))),
+        # likewise: while nothing is known of a payment, its one key is asked again
+        StepKind.TOP_UP: Bounds(8, 45, 20, Backoff(timedelta(seconds=2), timedelta(minutes=30))),
         # page by page, each renewing the lease; the next hour asks again
         StepKind.GAP_CHECK: Bounds(1, 45, 5, Backoff(timedelta(seconds=10), timedelta(minutes=5))),
         StepKind.RECONCILE: Bounds(1, 45, 5, Backoff(timedelta(seconds=10), timedelta(minutes=5))),

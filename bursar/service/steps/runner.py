@@ -73,7 +73,11 @@ class StepRunner:
         )
         carriers = [
             OperationCarrier(kind, stripe, operations, decider, catalogue)
-            for kind, stripe in ((StepKind.OPERATION, outside.payments), (StepKind.KEEP_SCHEDULE, outside.stripe))
+            for kind, stripe in (
+                (StepKind.OPERATION, outside.payments),
+                (StepKind.TOP_UP, outside.payments),
+                (StepKind.KEEP_SCHEDULE, outside.stripe),
+            )
         ]
         self._crews: tuple[StepCrew | InstanceCrew, ...] = (
             *(StepCrew(work, decider, together, metrics) for work in works),

@@ -25,6 +25,13 @@ def listed(world: World, params: Params) -> JsonObject:
     return page("/v1/customers", world.all("customer", **narrowed), params, "customer")
 
 
+def payment_methods(world: World, params: Params) -> JsonObject:
+    """`GET /v1/payment_methods`: what the customer can pay with."""
+    world.get("customer", params.get("customer"), "customer")
+    found = world.all("payment_method", customer=params["customer"])
+    return page("/v1/payment_methods", found, params, "payment_method")
+
+
 def give_card(world: World, customer_id: str, card: Card) -> str:
     """Attach a card and make it the default for invoices; the payment method's id."""
     customer = world.get("customer", customer_id)

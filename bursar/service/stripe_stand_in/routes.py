@@ -47,6 +47,7 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         "POST /v1/invoices/{invoice}/void": invoices.void,
         "POST /v1/invoiceitems": invoices.create_item,
         "GET /v1/invoice_payments": invoices.payments,
+        "GET /v1/payment_methods": customers.payment_methods,
         "GET /v1/payment_intents": payments.listed,
         "POST /v1/payment_intents": payments.create,
         "GET /v1/payment_intents/{intent}": payments.retrieve,

@@ -9,7 +9,8 @@ from pydantic import Field
 from bursar.billing.catalogue import PaidPlan
 from bursar.billing.credits.enrolment import Enrolment
 from bursar.db.credits import page_of_entries, statement
-from bursar.handlers.credits import credit_checkout_item, enrolment_item
+from bursar.db.users import auto_top_up_of
+from bursar.handlers.credits import auto_top_up_item, credit_checkout_item, enrolment_item
 from bursar.service.web.commands import decided
 from bursar.service.web.dependencies import Web, connected
 from bursar.service.web.fields import Command, Cursor, Id, Limit, UserId
@@ -49,11 +50,24 @@ class WantedTopUp(Command):
     amount_cents: int | None = Field(default=None, description="Without it, the catalogue's default.")
 
 
+class AutoTopUpSetting(Command):
+    """Whether a renewal that is short of money charges the card on file."""
+
+    enabled: bool
+
+
 @router.get("/credits", responses=documented(*COMMON_CODES))
-async def get_credits(user: UserId, web: Web) -> dict[str, int]:
-    """What the user acquired and used so far, and the balance, in microdollars (CR-1)."""
+async def get_credits(user: UserId, web: Web) -> dict[str, Any]:
+    """What the user acquired and used so far, and the balance, in microdollars (CR-1); the automatic top-up."""
     async with connected(web.decider.pool) as connection:
-        return asdict(await statement(connection, user))
+        tops_up = await auto_top_up_of(connection, user)
+        return {**asdict(await statement(connection, user)), "auto_top_up": tops_up}
+
+
+@router.put("/credits/auto-top-up", responses=documented(*COMMON_CODES, "busy"))
+async def put_auto_top_up(user: UserId, asked: AutoTopUpSetting, web: Web, command_id: CommandId) -> dict[str, Any]:
+    """Switch the automatic top-up on or off (CR-38); a declined payment switches it off."""
+    return dict(await decided(web.decider, auto_top_up_item(command_id, user, enabled=asked.enabled)))
 
 
 @router.get("/credits/transactions", responses=documented(*COMMON_CODES))

@@ -43,7 +43,7 @@ async def test_cr_10_a_checkout_sells_an_offered_amount_and_its_payment_says_who
     metadata = {"type": "credit_topup", "userId": "ada"}
     assert (params["mode"], params["customer"]) == ("payment", "cus_new")
     assert params["line_items"][0]["price_data"]["unit_amount"] == 2000
-    assert params["payment_intent_data"] == {"metadata": metadata}
+    assert params["payment_intent_data"] == {"metadata": metadata, "setup_future_usage": "off_session"}
     assert params["metadata"] == metadata
     assert params["success_url"] == "https://app.example.test/claw"
     assert await connection.fetchval("SELECT stripe_customer_id FROM users") == "cus_new"

@@ -51,6 +51,7 @@ async def test_cr_10_a_top_up_is_deposited_and_shown(web: Served) -> None:
         "acquired_microdollars": 0,
         "used_microdollars": 0,
         "balance_microdollars": 0,
+        "auto_top_up": False,
     }
     await deliver(web, top_up(20), top_up(20) | {"id": "evt_again"}, top_up(50, "pi_2"))
 

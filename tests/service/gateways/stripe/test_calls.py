@@ -28,7 +28,9 @@ ASKED: Mapping[Method, tuple[str | None, str, Mapping[str, Any]]] = {
     Method.UPDATE_SUBSCRIPTION: ("sub_1", "POST /v1/subscriptions/sub_1", subscription()),
     Method.CANCEL_SUBSCRIPTION: ("sub_1", "DELETE /v1/subscriptions/sub_1", subscription()),
     Method.LIST_CUSTOMERS: (None, "GET /v1/customers", CUSTOMER),
+    Method.RETRIEVE_CUSTOMER: ("cus_1", "GET /v1/customers/cus_1", CUSTOMER),
     Method.CREATE_CUSTOMER: (None, "POST /v1/customers", CUSTOMER),
+    Method.LIST_PAYMENT_METHODS: (None, "GET /v1/payment_methods", {"id": "pm_1"}),
     Method.LIST_CHECKOUT_SESSIONS: (None, "GET /v1/checkout/sessions", SESSION),
     Method.CREATE_CHECKOUT_SESSION: (None, "POST /v1/checkout/sessions", SESSION),
     Method.EXPIRE_CHECKOUT_SESSION: ("cs_1", "POST /v1/checkout/sessions/cs_1/expire", SESSION),
@@ -104,7 +106,7 @@ async def test_parameters_are_sent_in_stripes_form() -> None:
 
 async def test_ms_14_nothing_personal_is_kept_of_an_answer() -> None:
     kept, _ = await outcome(Call("it", Method.CREATE_CUSTOMER), answer(**CUSTOMER))
-    assert kept == {"id": "cus_1", "metadata": {}}
+    assert kept == {"id": "cus_1", "metadata": {}, "default_payment_method": None}
 
 
 async def test_a_list_is_kept_whole() -> None:
