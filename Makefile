@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: demo test up bench bench-sweeps lock clean
+.PHONY: demo test up bench bench-sweeps simulate lock clean
 
 demo: $(STAMP)
 	@$(BIN)/bursar demo
@@ -25,6 +25,10 @@ bench: $(STAMP)
 # For example BENCH="--large 100000 --rounds 3".
 bench-sweeps: $(STAMP)
 	@$(BIN)/python -m bench.sweeps $(BENCH)
+
+# SEEDS=300 make simulate: that many runs of the service with simulated faults.
+simulate: $(STAMP)
+	@$(BIN)/bursar simulate --seeds $(or $(SEEDS),100)
 
 # UPGRADE=1 takes the newest versions that pyproject.toml allows.
 lock: $(STAMP)

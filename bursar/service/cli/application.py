@@ -15,6 +15,7 @@ from bursar.service.cli import (
     parked_actions,
     processes,
     reconcile,
+    simulate,
     ticks,
     why,
 )
@@ -60,6 +61,7 @@ app.command()(ticks.tick)
 app.command()(why.why)
 app.command()(backfill.backfill)
 app.command()(reconcile.reconcile)
+app.command()(simulate.simulate)
 parked.group.command()(parked_actions.replay)
 parked.group.command()(parked_actions.discard)
 app.add_typer(parked.group, name="parked")

@@ -18,7 +18,7 @@ from bursar.service.broker.retries import Retries
 from bursar.service.broker.subscribers import Subscribers
 from bursar.service.checks.auditing import Auditing, Auditor
 from bursar.service.checks.gap_check import GapChecker
-from bursar.service.checks.missed_events import MissedEvents
+from bursar.service.checks.missed_events import EventsPublisher, MissedEvents
 from bursar.service.checks.reconcile_step import Reconciler
 from bursar.service.checks.reconciling import Reconciling
 from bursar.service.deciding.joint import JointDecider
@@ -73,7 +73,7 @@ def _working_parts(base: Foundation, publisher: MessagePublisher, outside: Outsi
         metrics=base.metrics,
         max_batch=max_batch,
     )
-    runner = StepRunner(base.decider, outside, base.catalogue, base.metrics, checks=_checks(base, publisher, outside))
+    runner = StepRunner(base.decider, outside, base.catalogue, base.metrics, checks=checks_of(base, publisher, outside))
     retries = Retries(base.decider, decode, sweeping, base.metrics)
     subscribers = Subscribers(
         base.settings.amqp_url,
@@ -91,7 +91,8 @@ def _working_parts(base: Foundation, publisher: MessagePublisher, outside: Outsi
     ]
 
 
-def _checks(base: Foundation, publisher: MessagePublisher, outside: Outside) -> Sequence[StepWork]:
+def checks_of(base: Foundation, publisher: EventsPublisher, outside: Outside) -> Sequence[StepWork]:
+    """The sweeps that a worker carries out as steps."""
     missed = MissedEvents(outside.checks, base.decider, publisher)
     repairs = base.settings.bursar_reconcile_repairs
     reconciling = Reconciling(outside.checks, base.decider, base.catalogue, repairs=repairs)

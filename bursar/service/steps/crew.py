@@ -27,7 +27,7 @@ class Crew(Generic[Job]):
         claim: Callable[[int], Awaitable[Sequence[Job]]],
         work: Callable[[Job], Awaitable[None]],
     ) -> None:
-        self._name = name
+        self.name = name
         self._places = places
         self._claim = claim
         self._work = work
@@ -61,7 +61,7 @@ class Crew(Generic[Job]):
         try:
             jobs = await self._claim(free)
         except Retryable as error:
-            log.warning("nothing can be claimed", crew=self._name, error=str(error))
+            log.warning("nothing can be claimed", crew=self.name, error=str(error))
             return
         self._more_is_due = len(jobs) == free
         for job in jobs:
@@ -73,7 +73,7 @@ class Crew(Generic[Job]):
         try:
             await self._work(job)
         except Exception as error:  # noqa: BLE001 - one job's trouble stops no other; its lease ends (KC-78)
-            log.error("job crashed", crew=self._name, error=describe(error))  # noqa: TRY400 - no traceback: it may hold an address
+            log.error("job crashed", crew=self.name, error=describe(error))  # noqa: TRY400 - no traceback: it may hold an address
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """Take on more once a quarter of the places is free: a claim for each would cost more than it brings."""

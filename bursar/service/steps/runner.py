@@ -79,18 +79,18 @@ class StepRunner:
                 (StepKind.KEEP_SCHEDULE, outside.stripe),
             )
         ]
-        self._crews: tuple[StepCrew | InstanceCrew, ...] = (
+        self.crews: tuple[StepCrew | InstanceCrew, ...] = (
             *(StepCrew(work, decider, together, metrics) for work in works),
             *(StepCrew(carrier, decider, together, metrics, operation_stopped) for carrier in carriers),
             InstanceCrew(outside.instances, decider, together, metrics),
         )
-        for crew in self._crews:
+        for crew in self.crews:
             decider.on_commit(crew.on_commit)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until told to stop; then finish the calls that are under way."""
         async with asyncio.TaskGroup() as group:
-            for crew in self._crews:
+            for crew in self.crews:
                 group.create_task(crew.crew.run(stop))
             group.create_task(self._measure(stop))
 

@@ -1,0 +1,195 @@
+"""What may happen next, by weight: users, Stripe's customers, webhooks, the service's own work, and time."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from bursar.service.simulation import at_stripe
+from bursar.service.simulation.commands import Command
+from bursar.service.simulation.simulation import Simulation
+
+ARGUED = {"check_out", "switch_plan"}
+PLANS = ("standard", "standard", "commit")
+LANE_LIMITS = (1, 2, 8, 256)
+ALL = 1_000
+DROPPED_FOR = timedelta(days=3)
+
+Act = Callable[[Simulation], Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One kind of event. `act` says in a word what became of it."""
+
+    name: str
+    weight: int
+    act: Act
+
+
+def command(verb: str, weight: int) -> Action:
+    """Some user gives the command."""
+
+    async def act(simulation: Simulation) -> str:
+        user_id = simulation.rng.choice(simulation.users)
+        given = Command(f"command-{simulation.step}", verb, user_id, _argument(simulation, verb, user_id))
+        simulation.commands.append(given)
+        return f"{user_id} {given.argument or ''} {await simulation.send(given)}"
+
+    return Action(verb, weight, act)
+
+
+def _argument(simulation: Simulation, verb: str, user_id: str) -> object:
+    rng = simulation.rng
+    known = simulation.provisioned.get(user_id, [])
+    newest = known[-1] if known and known[-1] not in simulation.destroyed_by_user else None
+    running = newest if newest and simulation.outside.instances.states.get(newest) != "destroyed" else None
+    wanted = running or f"instance-{user_id}-{len(known)}"
+    match verb:
+        case "provision":
+            return wanted
+        case "enroll":
+            return (rng.choice(PLANS), wanted)
+        case "destroy_instance":
+            return newest or "instance-unknown"
+        case "buy_earlybird":
+            return f"payment-{user_id}"
+        case _:
+            return rng.choice(PLANS) if verb in ARGUED else None
+
+
+async def _repeat(simulation: Simulation) -> str:
+    """A caller that got no answer asks again under the same key."""
+    if not simulation.commands:
+        return "nothing"
+    again = simulation.rng.choice(simulation.commands[-6:])
+    if again.user_id in simulation.deleted and again.verb != "delete_user":
+        return "nothing"
+    return f"{again.id} {again.verb} {await simulation.send(again)}"
+
+
+async def _relay(simulation: Simulation) -> str:
+    """Stripe posts some of what waits, mostly in order."""
+    return await _post(simulation, simulation.rng.choice((1, 2, 4, 16)))
+
+
+async def _post(simulation: Simulation, number: int) -> str:
+    webhooks = simulation.webhooks
+    webhooks.notice(simulation.outside.stripe.world.events)
+    outcomes = []
+    for _ in range(min(len(webhooks.waiting), number)):
+        event = webhooks.waiting[0]
+        outcome = await simulation.relay(event)
+        outcomes.append(f"{event['type']} {outcome}")
+        if outcome == "done":
+            webhooks.answered.append(webhooks.waiting.pop(0))
+    return ", ".join(outcomes) or "nothing"
+
+
+async def _take(simulation: Simulation) -> str:
+    """A lane takes a batch."""
+    waiting = simulation.outside.queues.waiting
+    if not waiting:
+        return "nothing"
+    partition, limit = simulation.rng.choice(waiting), simulation.rng.choice(LANE_LIMITS)
+    return f"p{partition} {await simulation.on_some(lambda process: process.take_batch(partition, limit))}"
+
+
+async def _page(simulation: Simulation) -> str:
+    """A lane does a page of a tick."""
+    partition = simulation.rng.randrange(simulation.outside.queues.partitions)
+    return f"p{partition} {await simulation.on_some(lambda process: process.take_page(partition))}"
+
+
+async def _expand(simulation: Simulation) -> str:
+    if not simulation.outside.queues.ticks:
+        return "nothing"
+    return await simulation.on_some(lambda process: process.expand())
+
+
+async def _tick(simulation: Simulation) -> str:
+    return await simulation.on_some(lambda process: process.tick())
+
+
+async def _carry_out(simulation: Simulation) -> str:
+    """A crew does what is due for it."""
+    name = simulation.rng.choice(sorted(simulation.processes[0].crews))
+    return f"{name} {await simulation.on_some(lambda process: process.carry_out(name))}"
+
+
+async def _retry(simulation: Simulation) -> str:
+    return await simulation.on_some(lambda process: process.retries.retry_due())
+
+
+async def serve(simulation: Simulation) -> str:
+    """An undisturbed while: everything that waits is done, as far as nothing fails."""
+    await _post(simulation, ALL)
+    for partition in list(simulation.outside.queues.waiting):
+        await simulation.on_some(lambda process, at=partition: process.take_batch(at, 256))  # type: ignore[misc]
+    for name in sorted(simulation.processes[0].crews):
+        await simulation.on_some(lambda process, at=name: process.carry_out(at))  # type: ignore[misc]
+    return "done"
+
+
+async def sweep(simulation: Simulation) -> str:
+    """A whole tick: made, sent on, and worked off by every partition."""
+    queues = simulation.outside.queues
+    outcome = await _tick(simulation)
+    for _ in range(len(queues.ticks)):
+        await _expand(simulation)
+    for partition in range(queues.partitions):
+        if queues.lanes[partition]:
+            await simulation.on_some(lambda process, at=partition: process.take_batch(at, 256))  # type: ignore[misc]
+        for _ in range(20):
+            if await simulation.on_some(lambda process, at=partition: process.take_page(at)) != "True":  # type: ignore[misc]
+                break
+    return outcome
+
+
+def passing(name: str, weight: int, shortest: timedelta, longest: timedelta) -> Action:
+    """Time goes on, by whole seconds."""
+
+    async def act(simulation: Simulation) -> str:
+        span = int((longest - shortest).total_seconds())
+        duration = shortest + timedelta(seconds=simulation.rng.randint(0, span))
+        simulation.pass_time(duration)
+        found_by = simulation.now - DROPPED_FOR
+        simulation.webhooks.send_dropped_again(int(found_by.timestamp()))
+        return f"{simulation.now:%Y-%m-%d %H:%M}"
+
+    return Action(name, weight, act)
+
+
+ACTIONS: tuple[Action, ...] = (
+    command("start_trial", 3),
+    command("provision", 8),
+    command("destroy_instance", 2),
+    command("buy_earlybird", 1),
+    command("check_out", 10),
+    command("cancel", 4),
+    command("reactivate", 3),
+    command("switch_plan", 4),
+    command("cancel_switch", 2),
+    command("renew_commit", 2),
+    command("enroll", 5),
+    command("delete_user", 1),
+    Action("repeat_command", 4, _repeat),
+    Action("pay_checkout", 14, at_stripe.pay_checkout),
+    Action("top_up", 5, at_stripe.top_up),
+    Action("refund", 1, at_stripe.refund),
+    Action("dispute", 1, at_stripe.dispute),
+    Action("card_fails", 3, at_stripe.card_fails),
+    Action("card_works", 3, at_stripe.card_works),
+    Action("relay", 12, _relay),
+    Action("take", 16, _take),
+    Action("tick", 3, _tick),
+    Action("expand", 3, _expand),
+    Action("page", 6, _page),
+    Action("carry_out", 14, _carry_out),
+    Action("retry", 2, _retry),
+    Action("serve", 12, serve),
+    Action("sweep", 8, sweep),
+    passing("pass_minutes", 6, timedelta(seconds=1), timedelta(minutes=30)),
+    passing("pass_hours", 6, timedelta(hours=1), timedelta(hours=30)),
+    passing("pass_days", 6, timedelta(days=1), timedelta(days=9)),
+    passing("pass_weeks", 2, timedelta(days=10), timedelta(days=25)),
+)

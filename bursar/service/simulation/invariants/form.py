@@ -1,0 +1,23 @@
+"""What an invariant is, and what it is when one does not hold."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from bursar.service.simulation.truth import Truth
+
+
+class Broken(Exception):
+    """An invariant does not hold."""
+
+    def __init__(self, rule: str, sentence: str, found: str) -> None:
+        super().__init__(f"{rule}: {sentence}. Found: {found}")
+        self.rule, self.sentence, self.found = rule, sentence, found
+
+
+@dataclass(frozen=True, slots=True)
+class Invariant:
+    """`problems` yields what contradicts the sentence."""
+
+    rule: str
+    sentence: str
+    problems: Callable[[Truth], Iterator[str]]
