@@ -10,6 +10,8 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from bursar.billing.steps import StepKind
+
 LATENCY_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 BATCH_BUCKETS_MESSAGES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
@@ -66,6 +68,11 @@ class Metrics:
         self.steps_oldest_age_seconds = self._gauge(
             "steps_oldest_age_seconds", "How long the oldest due step is overdue."
         )
+        self.steps_failed = self._counter(
+            "steps_failed", "Steps that can go neither on nor back, or are out of attempts: an operator's.", "kind"
+        )
+        for kind in StepKind:
+            self.steps_failed.labels(kind)  # from zero, so that the first is an increase
         self.instance_calls = self._counter("instance_calls", "Calls to the instance API.", "desired", "result")
         self.unresolved_instances = self._gauge(
             "unresolved_instances", "Instances not brought about for 24 hours, and every start that failed."
@@ -84,6 +91,8 @@ class Metrics:
         self.missed_events = self._counter(
             "missed_events", "Events of Stripe's that never came, by outcome.", "outcome"
         )
+        for outcome in ("fed", "parked"):
+            self.missed_events.labels(outcome)  # likewise
         self.reconcile_findings = self._gauge(
             "reconcile_findings", "What the last reconciliation of this process found, by kind.", "kind"
         )

@@ -63,6 +63,8 @@ class StepCrew:
         with structlog.contextvars.bound_contextvars(step=job.step.key, attempt=job.step.attempts):
             ended = await self._attempt(job)
         self._metrics.step_seconds.labels(self._work.kind, ended).observe(time.perf_counter() - began)
+        if ended == StepState.FAILED:
+            self._metrics.steps_failed.labels(self._work.kind).inc()
 
     async def _attempt(self, job: StepJob) -> str:
         if job.step.attempts > self._bounds.attempts:

@@ -140,6 +140,8 @@ class _Inline:
         if outcome.error:
             raise outcome.error
         assert item.answer, "an operation's end answers its step"
+        if item.answer.state is StepState.FAILED:
+            self._web.metrics.steps_failed.labels(StepKind.OPERATION).inc()
         return item.answer.result or {}
 
     async def _item(self, job: StepJob) -> Item:

@@ -113,6 +113,7 @@ async def test_what_can_go_neither_on_nor_back_is_an_operators_and_is_read(datab
         await worker.work()
         state, result, error = await worker.step()
         assert (state, error) == ("failed", "Permanent: the key is of another mode")
+        assert worker.metrics.steps_failed.labels("operation")._value.get() == 1
         assert result["failure"]["code"] == "operation_failed"
         assert await worker.reads() == 1
         assert (await worker.decider.decide([selling("command:2")]))[0].state is OutcomeState.APPLIED

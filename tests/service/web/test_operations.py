@@ -109,6 +109,7 @@ async def test_an_end_that_cannot_be_applied_is_an_operators_at_once(
     assert (answer.status_code, answer.json()["code"]) == (500, "operation_failed")
     step = await connection.fetchrow("SELECT state, error FROM steps WHERE kind = 'operation'")
     assert tuple(step) == ("failed", "Permanent: what was paid cannot be given")
+    assert running.metrics.steps_failed.labels("operation")._value.get() == 1
 
 
 async def test_short_troubles_of_stripe_are_tried_again_within_the_request(web: Served, stripe: FakeStripe) -> None:
