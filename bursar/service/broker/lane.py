@@ -49,6 +49,7 @@ class Lane:
         self._may_sweep = False
         self._sweeps_failed = 0
         self._sweep_at = 0.0
+        self._turn: asyncio.Task[bool] | None = None
 
     def release(self) -> None:
         """Finish the running batch and end; what waits goes back to the broker (MS-12)."""
@@ -68,14 +69,17 @@ class Lane:
 
     async def run(self) -> None:
         """Work until released or without a channel. Messages and a sweep's pages take turns."""
-        while not self._ended.is_set():
-            self._wake.clear()
-            if self.inflow:
-                await self._take_batch()
-            if self._may_sweep and self._seconds_to_page() <= 0:
-                await self._take_page()
-            elif not self.inflow:
-                await _set_within(self._wake, self._seconds_to_page() if self._may_sweep else None)
+        try:
+            while not self._ended.is_set():
+                self._wake.clear()
+                if self.inflow:
+                    await self._take_batch()
+                if self._may_sweep and self._seconds_to_page() <= 0:
+                    await self._take_page_in_turn()
+                elif not self.inflow:
+                    await _set_within(self._wake, self._seconds_to_page() if self._may_sweep else None)
+        finally:
+            self._leave_turn()
 
     async def _take_batch(self) -> None:
         taken = self.inflow.take(self._max_batch)
@@ -106,10 +110,29 @@ class Lane:
             log.warning("batch not acknowledged", partition=self.partition, error=type(error).__name__)
             self.lose_channel()
 
+    async def _take_page_in_turn(self) -> None:
+        """One page once it is this lane's turn. Messages that come meanwhile are taken first, and the place in the queue
+        is kept, so that nobody waits for the pages of other partitions (MS-5).
+        """
+        if self._turn is None:
+            self._turn = asyncio.create_task(self._slots.acquire())
+        waking = asyncio.create_task(self._wake.wait())
+        try:
+            await asyncio.wait({self._turn, waking}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waking.cancel()
+        if self._turn.done() and not self._ended.is_set():
+            await self._take_page()
+            self._leave_turn()
+
+    def _leave_turn(self) -> None:
+        turn, self._turn = self._turn, None
+        if turn and not turn.cancel():
+            self._slots.release()
+
     async def _take_page(self) -> None:
         try:
-            async with self._slots:
-                self._may_sweep = await self._sweeps.page(self.partition)
+            self._may_sweep = await self._sweeps.page(self.partition)
         except Exception as error:  # noqa: BLE001 - a sweep that fails must not stop messages; the tick's row stays
             self._sweeps_failed += 1
             self._sweep_at = asyncio.get_running_loop().time() + pause_seconds(self._sweeps_failed)

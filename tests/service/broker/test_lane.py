@@ -70,3 +70,22 @@ async def test_ms_4_the_inflow_restores_the_order_of_the_delivery_tags() -> None
     assert [message.delivery_tag for message in inflow.take(3)] == [1, 2, 3]
     assert [message.delivery_tag for message in inflow.take(3)] == [4]
     assert inflow.oldest_age_seconds == 0
+
+
+async def test_ms_5_a_message_does_not_wait_for_the_pages_of_other_partitions(amqp_url: str, database_url: str) -> None:
+    await published(amqp_url, [stripe_message(1)], 1)
+    seen, slots = Seen(), asyncio.Semaphore(1)
+    connection = await connect(amqp_url, "test")
+    async with connection, a_decider(database_url) as decider:
+        driver = await driver_channel(await connection.channel(publisher_confirms=False))
+        sweeps = FakeSweeps()
+        lane = Lane(0, driver, Batches(decider, seen.decode, sweeps, Metrics()), sweeps, slots)
+        await slots.acquire()  # another lane's page, which lasts
+        lane.sweep()
+        running = asyncio.create_task(lane.run())
+        await driver.basic_consume(topology.partition_queue(0), lane.inflow.add)
+        await until(lambda: len(seen.ids) == 1, seen.changed)
+        lane.release()
+        await asyncio.wait_for(running, DEADLINE_SECONDS)
+        slots.release()
+        await asyncio.wait_for(slots.acquire(), DEADLINE_SECONDS)  # it left the queue
