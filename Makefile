@@ -8,7 +8,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: demo test up bench bench-sweeps simulate lock clean
+.PHONY: demo test up bench bench-sweeps simulate chaos lock clean
 
 demo: $(STAMP)
 	@$(BIN)/bursar demo
@@ -29,6 +29,10 @@ bench-sweeps: $(STAMP)
 # SEEDS=300 make simulate: that many runs of the service with simulated faults.
 simulate: $(STAMP)
 	@$(BIN)/bursar simulate --seeds $(or $(SEEDS),100)
+
+# For example CHAOS="--events 2000 --users 100 --seconds 60 --seed 7".
+chaos: $(STAMP)
+	@$(BIN)/python -m bursar.service.chaos $(CHAOS)
 
 # UPGRADE=1 takes the newest versions that pyproject.toml allows.
 lock: $(STAMP)
