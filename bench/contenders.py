@@ -1,0 +1,97 @@
+"""Who is measured, in the order of the table, and how each one's processes are started."""
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.events import PRICE_ID
+from bench.peers.contender import Addresses
+from bursar.db.decide import MAX_ITEMS
+from bursar.service.processes.development import development_settings
+
+CHECKOUT = Path(__file__).parents[1]
+PEERS_PYTHON = CHECKOUT / ".venv-bench" / "bin" / "python"
+NOBODY = "http://127.0.0.1:9"  # follow-up jobs wait, as every contender's do: nothing answers there
+BURSAR = "bursar"
+PER_MESSAGE = "transaction_per_message"
+DRAIN = "drain"
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """`module` fills the queue (and, of a peer, works); `batch` is Bursar's messages in a transaction, and how many at
+    once. A limit does not do the whole job; one without a queue cannot be paced.
+    """
+
+    name: str
+    title: str
+    module: str
+    is_limit: bool = False
+    batch: tuple[int, int] | None = None
+    fills_as: str | None = None
+    tells_itself: bool = False
+
+    @property
+    def is_peer(self) -> bool:
+        """Others' work, of which the best is what Bursar is compared with."""
+        return not self.is_limit and self.batch is None
+
+    def work(self, addresses: Addresses, events: Path, count: int) -> tuple[list[str], dict[str, str]]:
+        """Command and environment of its worker."""
+        environment = _environment(addresses) | {"BENCH_EVENTS": str(events), "BENCH_EXPECTED": str(count)}
+        if self.batch:
+            return [sys.executable, "-m", "bursar.service.cli", "worker"], _bursar(environment, self.batch)
+        return self._command(self.module, "work"), environment
+
+    def queueing(
+        self, action: str, addresses: Addresses, events: Path, *more: str
+    ) -> tuple[list[str], dict[str, str]] | None:
+        """Command and environment that prepare, fill or pace; None for one without a queue."""
+        if self.is_limit and not self.fills_as:
+            return None
+        command = self._command(self.fills_as or self.module, action)
+        return [*command, "--events", str(events), *more], _environment(addresses)
+
+    def _command(self, module: str, action: str) -> list[str]:
+        python = sys.executable if module == "bursar_lanes" else str(PEERS_PYTHON)
+        return [python, "-m", "bench.peers", module, action]
+
+
+CONTENDERS = (
+    Contender(BURSAR, "Bursar", "bursar_lanes", batch=(MAX_ITEMS, 2)),
+    Contender(PER_MESSAGE, "its handlers, a transaction per message", "bursar_lanes", batch=(1, 8)),
+    Contender("by_hand", "aio-pika + asyncpg by hand", "by_hand"),
+    Contender("celery", "Celery", "celery_tasks"),
+    Contender("procrastinate", "Procrastinate", "procrastinate_jobs"),
+    Contender("pgqueuer", "pgqueuer", "pgqueuer_jobs"),
+    Contender("dbos", "DBOS", "dbos_workflows"),
+    Contender(DRAIN, "limit: drain the queue, do nothing", "drain", is_limit=True, fills_as="bursar_lanes",
+              tells_itself=True),
+    Contender("sql_batches", "limit: the SQL in batches, no broker", "sql_batches", is_limit=True),
+)  # fmt: skip
+
+
+def web_environment(addresses: Addresses) -> dict[str, str]:
+    """The environment of `bursar web`, on a port of its own choice."""
+    return _bursar(_environment(addresses) | {"BURSAR_WEB_PORT": "0", "BURSAR_LOG_LEVEL": "info"}, (MAX_ITEMS, 2))
+
+
+def _environment(addresses: Addresses) -> dict[str, str]:
+    servers = {"DATABASE_URL": addresses.database_url, "AMQP_URL": addresses.amqp_url}
+    return {**os.environ, **servers, "PYTHONPATH": str(CHECKOUT)}
+
+
+def _bursar(environment: Mapping[str, str], batch: tuple[int, int]) -> dict[str, str]:
+    own = {
+        "BURSAR_MAX_BATCH": str(batch[0]),
+        "BURSAR_BATCHES_AT_ONCE": str(batch[1]),
+        "BURSAR_HEALTH_PORT": "0",
+        "BURSAR_LOG_LEVEL": "warning",
+        "STRIPE_KILOCLAW_COMMIT_PRICE_ID": PRICE_ID,
+        "STRIPE_API_BASE": NOBODY,
+        "STRIPE_REQUESTS_PER_SECOND": "1",
+    }
+    set_already = own | dict(environment)
+    return {**development_settings(set_already, {}), **set_already}

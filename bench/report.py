@@ -1,0 +1,124 @@
+"""What was measured, as figures, ratios and a table."""
+
+import argparse
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.contenders import BURSAR, CONTENDERS, DRAIN, PER_MESSAGE
+from bench.relay import RelayRound
+from bench.rounds import Latency, Throughput
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """By contender, a figure a round; latencies only where PostgreSQL dates its commits."""
+
+    throughput: Mapping[str, Sequence[Throughput]]
+    latency: Mapping[str, Sequence[Latency]]
+    relay: Sequence[RelayRound]
+
+
+def report(measured: Measured, options: argparse.Namespace) -> dict[str, Any]:
+    """Every figure. `ratios` are Bursar's events per second divided by each's; `best_peer` names no limit."""
+    titles = {contender.name: contender.title for contender in CONTENDERS}
+    contenders = {
+        name: {
+            "title": titles[name],
+            "throughput": _figures(rounds),
+            "latency": _figures(measured.latency.get(name, ())),
+        }
+        for name, rounds in measured.throughput.items()
+    }
+    return {
+        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
+        "options": {name: value for name, value in vars(options).items() if name not in ("only", "save")},
+        "contenders": contenders,
+        "relay": _figures(measured.relay),
+        **_ratios({name: one["throughput"]["events_per_second"]["median"] for name, one in contenders.items()}),
+    }
+
+
+def _figures(rounds: Sequence[Any]) -> dict[str, Any]:
+    """Of each field: the median, the lowest, the highest, and all; nothing of a field that nobody could measure."""
+    if not rounds:
+        return {}
+    by_field = {field.name: [asdict(one)[field.name] for one in rounds] for field in fields(rounds[0])}
+    return {name: _spread(values) for name, values in by_field.items() if None not in values}
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    return {
+        "median": round(median(values), 3),
+        "lowest": round(min(values), 3),
+        "highest": round(max(values), 3),
+        "rounds": [round(value, 3) for value in values],
+    }
+
+
+def _ratios(rates: Mapping[str, float]) -> dict[str, Any]:
+    """Nothing where Bursar was not among them."""
+    if BURSAR not in rates:
+        return {}
+    to_each = {name: round(rates[BURSAR] / rate, 2) for name, rate in rates.items() if name != BURSAR}
+    peers = [one.name for one in CONTENDERS if one.is_peer and one.name in rates]
+    best = max(peers, key=lambda name: rates[name], default=None)
+    ratios = {
+        "best_peer": to_each.get(best or ""),
+        "transaction_per_message": to_each.get(PER_MESSAGE),
+        "drain": to_each.get(DRAIN),
+    }
+    return {"ratios": ratios, "best_peer": best, "bursar_divided_by": to_each}
+
+
+def print_report(console: Console, told: Mapping[str, Any]) -> None:
+    """The tables on the terminal."""
+    console.print(_table(told))
+    if told["relay"]:
+        console.print(_relay_table(told["relay"], told["options"]["rate"]))
+
+
+def _table(told: Mapping[str, Any]) -> Table:
+    options = told["options"]
+    table = Table(title=f"{options['events']:,} events of {options['users']:,} users, {options['rounds']} rounds")
+    rate = f"at {options['rate']:.0f}/s"
+    for column in ("", "events/s", "lowest-highest", "Bursar is", "p50 ms", f"p99 ms {rate}", "CPU s", "servers' CPU s",
+                   "memory MB"):  # fmt: skip
+        table.add_column(column, justify="right" if column else "left")
+    for name, one in told["contenders"].items():
+        rates, ratio = one["throughput"]["events_per_second"], told.get("bursar_divided_by", {}).get(name)
+        table.add_row(
+            one["title"],
+            f"{rates['median']:,.0f}",
+            f"{rates['lowest']:,.0f}-{rates['highest']:,.0f}",
+            f"{ratio:.2f} ×" if ratio else "",  # noqa: RUF001 - times
+            _median(one["latency"], "p50_ms", 1),
+            _median(one["latency"], "p99_ms", 1),
+            _median(one["throughput"], "cpu_seconds_per_thousand", 2),
+            _median(one["throughput"], "servers_cpu_seconds_per_thousand", 2),
+            _median(one["throughput"], "memory_mb", 0),
+        )
+    table.caption = "CPU seconds per thousand events; memory at its highest"
+    return table
+
+
+def _relay_table(relay: Mapping[str, Any], rate: float) -> Table:
+    table = Table(title="The webhook relay beside a bare publish")
+    for column in ("", "requests/s", "p99 ms under full load", f"p50 ms at {rate:.0f}/s", f"p99 ms at {rate:.0f}/s"):
+        table.add_column(column, justify="right" if column else "left")
+    for kind, title in (("relay", "POST /webhooks/stripe"), ("publish", "publish, confirmed")):
+        names = (f"{kind}_per_second", f"{kind}_full_p99_ms", f"{kind}_paced_p50_ms", f"{kind}_paced_p99_ms")
+        table.add_row(title, *(_median(relay, name, 1) for name in names))
+    return table
+
+
+def _median(figures: Mapping[str, Any], name: str, digits: int) -> str:
+    return f"{figures[name]['median']:,.{digits}f}" if name in figures else "-"

@@ -1,0 +1,186 @@
+"""A round of a contender: events per second off a full queue, or how late it is at a steady rate."""
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import quantiles
+
+import asyncpg
+
+from bench.contenders import Contender
+from bench.peers.contender import Addresses
+from bench.processes import ProcessFailed, Usage, finished, roots_in, running, usage
+from bench.rows import copied
+from bursar.db.connections import Connection
+
+POLL_SECONDS = 0.05
+POLLS_PER_MEMORY_SAMPLE = 10
+PATIENCE_SECONDS = 180.0
+THOUSAND = 1_000
+MEGABYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the rounds are run. `servers_folder` is None where the servers are not ours to look at."""
+
+    database_url: str
+    amqp_url: str
+    template: str
+    folder: Path
+    servers_folder: Path | None
+
+    @property
+    def log(self) -> Path:
+        """What the contenders' processes complain about."""
+        return self.folder / "contenders.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Throughput:
+    """Of one round. The processor time is the worker's, and the servers' where they are ours."""
+
+    events_per_second: float
+    cpu_seconds_per_thousand: float
+    servers_cpu_seconds_per_thousand: float | None
+    memory_mb: float
+    memory_mb_per_thousand: float
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Of one round: from the sending of an event to the commit of its effect, in milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Sight:
+    """How far the work was, at an instant."""
+
+    at: float
+    handled: int
+    worker: Usage
+    servers_cpu_seconds: float
+
+
+async def throughput(contender: Contender, place: Place, events: Path, count: int) -> Throughput:
+    """Fill its queue, start its worker, and look at the inbox until everything is committed."""
+    async with copied(place.database_url, place.template) as database_url:
+        addresses = Addresses(database_url, place.amqp_url)
+        await _queue(contender, place, addresses, "prepare", events)
+        await _queue(contender, place, addresses, "fill", events)
+        command, environment = contender.work(addresses, events, count)
+        async with running(command, environment, place.log) as worker:
+            if contender.tells_itself:
+                return await _told(worker)
+            return await _watched(worker, database_url, place, count)
+
+
+async def latency(contender: Contender, place: Place, warm_up: Path, events: Path, rate: float) -> Latency:
+    """Have its worker warm, send it events at that rate, and ask the database when each was committed."""
+    async with copied(place.database_url, place.template) as database_url:
+        addresses = Addresses(database_url, place.amqp_url)
+        await _queue(contender, place, addresses, "prepare", events)
+        command, environment = contender.work(addresses, events, 0)
+        async with running(command, environment, place.log) as worker:
+            await _queue(contender, place, addresses, "fill", warm_up)
+            connection = await asyncpg.connect(database_url)
+            warm = _lines(warm_up)
+            await _until_handled(connection, worker, warm)
+            sent_file = place.folder / "sent.json"
+            pace = ("--rate", str(rate), "--sent", str(sent_file))
+            await _queue(contender, place, addresses, "pace", events, *pace)
+            await _until_handled(connection, worker, warm + _lines(events))
+            sent = json.loads(sent_file.read_text(encoding="utf-8"))
+            late = await _lateness(connection, sent)
+            await connection.close()
+    return Latency(*late)
+
+
+async def _queue(
+    contender: Contender, place: Place, addresses: Addresses, action: str, events: Path, *more: str
+) -> None:
+    queueing = contender.queueing(action, addresses, events, *more)
+    if queueing:
+        await finished(*queueing, place.log, PATIENCE_SECONDS)
+
+
+async def _told(worker: asyncio.subprocess.Process) -> Throughput:
+    """By a worker without a database: it writes a line when it is through."""
+    assert worker.stdout
+    line = await asyncio.wait_for(worker.stdout.readline(), PATIENCE_SECONDS)
+    if not line:
+        raise ProcessFailed("the worker ended before it was through")
+    told, used = json.loads(line), usage([worker.pid])
+    thousands = told["events"] / THOUSAND
+    memory_mb = used.memory_bytes / MEGABYTE
+    return Throughput(told["events"] / told["seconds"], used.cpu_seconds / thousands, None, memory_mb, 0.0)
+
+
+async def _watched(worker: asyncio.subprocess.Process, database_url: str, place: Place, expected: int) -> Throughput:
+    """Between the first sight of committed events and the last."""
+    connection = await asyncpg.connect(database_url)
+    servers = roots_in(place.servers_folder) if place.servers_folder else set()
+    deadline, sights, polls = time.monotonic() + PATIENCE_SECONDS, list[_Sight](), 0
+    try:
+        while time.monotonic() < deadline and worker.returncode is None:
+            handled = await connection.fetchval("SELECT count(*) FROM inbox")
+            is_last = handled >= expected
+            if handled and (is_last or polls % POLLS_PER_MEMORY_SAMPLE == 0):
+                at = time.perf_counter()
+                sights.append(_Sight(at, handled, usage([worker.pid]), usage(servers).cpu_seconds))
+            polls += bool(handled)
+            if is_last:
+                return _throughput(sights, has_servers=bool(servers))
+            await asyncio.sleep(POLL_SECONDS)
+    finally:
+        await connection.close()
+    raise ProcessFailed(f"{expected} events were not handled within {PATIENCE_SECONDS:.0f} s; see {place.log}")
+
+
+def _throughput(sights: Sequence[_Sight], *, has_servers: bool) -> Throughput:
+    first, last = sights[0], sights[-1]
+    handled = last.handled - first.handled
+    if not handled:
+        raise ProcessFailed("everything was handled at first sight: take more events")
+    thousands = handled / THOUSAND
+    servers = (last.servers_cpu_seconds - first.servers_cpu_seconds) / thousands if has_servers else None
+    grown = last.worker.memory_bytes - first.worker.memory_bytes
+    return Throughput(
+        events_per_second=handled / (last.at - first.at),
+        cpu_seconds_per_thousand=(last.worker.cpu_seconds - first.worker.cpu_seconds) / thousands,
+        servers_cpu_seconds_per_thousand=servers,
+        memory_mb=max(sight.worker.memory_bytes for sight in sights) / MEGABYTE,
+        memory_mb_per_thousand=grown / MEGABYTE / thousands,
+    )
+
+
+async def _until_handled(connection: Connection, worker: asyncio.subprocess.Process, expected: int) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and worker.returncode is None:
+        if await connection.fetchval("SELECT count(*) FROM inbox") >= expected:
+            return
+        await asyncio.sleep(POLL_SECONDS)
+    raise ProcessFailed(f"{expected} events were not handled within {PATIENCE_SECONDS:.0f} s")
+
+
+async def _lateness(connection: Connection, sent: dict[str, float]) -> tuple[float, float]:
+    rows = await connection.fetch(
+        """
+        SELECT message_id, extract(epoch FROM pg_xact_commit_timestamp(xmin))::float8 AS committed_at FROM inbox
+        WHERE message_id = ANY($1::text[])
+        """,
+        list(sent),
+    )
+    cuts = quantiles([THOUSAND * (row["committed_at"] - sent[row["message_id"]]) for row in rows], n=100)
+    return cuts[49], cuts[98]
+
+
+def _lines(path: Path) -> int:
+    with path.open("rb") as file:
+        return sum(1 for _ in file)

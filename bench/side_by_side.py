@@ -1,0 +1,163 @@
+"""Bursar beside its peers and two limits, in turn, on the same servers and the same events; then the webhook relay.
+
+One round fills a contender's queue, starts its worker, and takes the time from the first committed event to the last.
+Then each is sent events at a steady rate: how late is the commit? Servers, workers and the bench share this machine.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import asyncpg
+from rich.console import Console
+
+from bench.contenders import BURSAR, CONTENDERS, PEERS_PYTHON, Contender
+from bench.events import made_events, write_events
+from bench.picture import write_picture
+from bench.processes import ProcessFailed
+from bench.relay import RelayRound, relay_rounds
+from bench.report import Measured, print_report, report
+from bench.rounds import Latency, Place, Throughput, latency, throughput
+from bench.rows import template
+from bursar.service.servers import Servers, running_servers
+
+ROOT, INSTANCE = Path(".bursar"), "bench"
+FOLDER = ROOT.resolve() / INSTANCE
+RESULTS = Path(__file__).parent / "results" / "latest.json"
+PICTURE = Path(__file__).parents[1] / "docs" / "benchmarks.svg"
+WARM_UP_EVENTS = 300
+
+console = Console()
+
+
+def main() -> None:
+    """Measure, print the table, write results and picture."""
+    options = _options()
+    if not PEERS_PYTHON.exists():
+        raise SystemExit("The peers are not installed; `make bench` does that.")
+    with running_servers(INSTANCE, durable=True, root=ROOT) as servers:
+        can_date = _dating_commits(servers)
+        measured = asyncio.run(_measure(servers, options, can_date=can_date))
+    told = report(measured, options)
+    print_report(console, told)
+    if options.save:
+        RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        write_picture(PICTURE, told)
+        console.print(f"Written: {RESULTS.relative_to(Path.cwd())}, {PICTURE.relative_to(Path.cwd())}")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--events", type=int, default=10_000, help="in each contender's queue, each round")
+    parser.add_argument("--users", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5, help="of all in turn")
+    parser.add_argument("--warm-up-rounds", type=int, default=1, help="before them, which do not count")
+    parser.add_argument("--latency-rounds", type=int, default=3)
+    parser.add_argument("--rate", type=float, default=300.0, help="events a second of the steady rounds")
+    parser.add_argument("--pace-seconds", type=float, default=15.0, help="of each steady round")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="these contenders, comma-separated: " + ", ".join(_names()))
+    parser.add_argument("--no-save", dest="save", action="store_false", help="print only")
+    options = parser.parse_args()
+    if unknown := set(filter(None, options.only.split(","))) - set(_names()):
+        parser.error(f"no such contender: {', '.join(sorted(unknown))}")
+    return options
+
+
+def _names() -> list[str]:
+    return [contender.name for contender in CONTENDERS]
+
+
+def _dating_commits(servers: Servers) -> bool:
+    """Have PostgreSQL keep when each transaction was committed, where it is ours to restart; whether it does."""
+    if asyncio.run(_is_dating(servers.database_url)):
+        return True
+    if servers.postgres is None:
+        console.print("No latencies: this PostgreSQL runs with track_commit_timestamp = off.")
+        return False
+    asyncio.run(_date(servers.database_url))
+    servers.postgres.stop()
+    servers.postgres.start()
+    return asyncio.run(_is_dating(servers.database_url))
+
+
+async def _is_dating(database_url: str) -> bool:
+    connection = await asyncpg.connect(database_url)
+    setting: str = await connection.fetchval("SHOW track_commit_timestamp")
+    await connection.close()
+    return setting == "on"
+
+
+async def _date(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("ALTER SYSTEM SET track_commit_timestamp = on")
+    await connection.close()
+
+
+async def _measure(servers: Servers, options: argparse.Namespace, *, can_date: bool) -> Measured:
+    chosen = [one for one in CONTENDERS if not options.only or one.name in options.only.split(",")]
+    with tempfile.TemporaryDirectory() as folder:
+        async with template(servers.database_url, options.users) as template_name:
+            servers_folder = FOLDER if servers.origin == "private" else None
+            place = Place(servers.database_url, servers.amqp_url, template_name, Path(folder), servers_folder)
+            try:
+                rates = await _throughputs(chosen, place, options)
+                late = await _latencies(chosen, place, options) if can_date else {}
+                relayed = await _relayed(place, options)
+            except ProcessFailed as error:
+                raise SystemExit(f"{error}\n{_last_of(place.log)}") from None
+    return Measured(rates, late, relayed)
+
+
+async def _throughputs(
+    chosen: Sequence[Contender], place: Place, options: argparse.Namespace
+) -> dict[str, list[Throughput]]:
+    """In turn, so that a machine that becomes slower is slower for all; the first rounds warm it up."""
+    measured: dict[str, list[Throughput]] = {contender.name: [] for contender in chosen}
+    events = place.folder / "events.jsonl"
+    write_events(events, made_events(options.users, options.events, options.seed))
+    for number in range(1 - options.warm_up_rounds, options.rounds + 1):
+        for contender in chosen:
+            one = await throughput(contender, place, events, options.events)
+            measured[contender.name] += [one] if number > 0 else []
+            console.print(f"round {number}, {contender.title}: {one.events_per_second:,.0f} events/s")
+    return measured
+
+
+async def _latencies(
+    chosen: Sequence[Contender], place: Place, options: argparse.Namespace
+) -> dict[str, list[Latency]]:
+    paced = [contender for contender in chosen if not contender.is_limit]
+    measured: dict[str, list[Latency]] = {contender.name: [] for contender in paced}
+    count = int(options.rate * options.pace_seconds)
+    made = list(made_events(options.users, WARM_UP_EVENTS + count, options.seed))
+    warm_up, events = place.folder / "warm_up.jsonl", place.folder / "paced.jsonl"
+    write_events(warm_up, iter(made[:WARM_UP_EVENTS]))
+    write_events(events, iter(made[WARM_UP_EVENTS:]))
+    for number in range(options.latency_rounds):
+        for contender in paced:
+            one = await latency(contender, place, warm_up, events, options.rate)
+            measured[contender.name].append(one)
+            console.print(
+                f"round {number + 1}, {contender.title}: p50 {one.p50_ms:,.1f} ms, p99 {one.p99_ms:,.1f} ms"
+                f" at {options.rate:.0f} events/s"
+            )
+    return measured
+
+
+async def _relayed(place: Place, options: argparse.Namespace) -> list[RelayRound]:
+    if options.only and BURSAR not in options.only.split(","):
+        return []
+    events = list(made_events(options.users, min(options.events, 5_000), options.seed))
+    return await relay_rounds(place, events, rounds=options.latency_rounds, rate=options.rate)
+
+
+def _last_of(log: Path) -> str:
+    return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-30:]) if log.exists() else ""
+
+
+if __name__ == "__main__":
+    main()
