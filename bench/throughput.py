@@ -77,7 +77,7 @@ async def _measure_all(servers: Servers, lives: Sequence[Life], rounds: int) -> 
 async def _measure(servers: Servers, lives: Sequence[Life], sizes: tuple[int, int]) -> float:
     """Events per second of a worker that takes at most so many messages in a transaction."""
     async with fresh_database(servers.database_url) as database_url:
-        environment = _environment(servers, database_url, lives, sizes)
+        environment = worker_environment(servers, database_url, lives, sizes)
         async with open_publisher(servers.amqp_url, PARTITIONS) as publisher:
             published = await _publish(publisher, lives)
         stop = asyncio.Event()
@@ -91,7 +91,7 @@ async def _measure(servers: Servers, lives: Sequence[Life], sizes: tuple[int, in
 
 async def _publish(publisher: MessagePublisher, lives: Sequence[Life]) -> int:
     """Fill the queues; returns how many messages."""
-    messages = [_message(event) for event in all_events(lives) if event["type"] in HANDLED_STRIPE_TYPES]
+    messages = [message_of(event) for event in all_events(lives) if event["type"] in HANDLED_STRIPE_TYPES]
     waiting = iter(messages)
 
     async def courier() -> None:
@@ -102,7 +102,8 @@ async def _publish(publisher: MessagePublisher, lives: Sequence[Life]) -> int:
     return len(messages)
 
 
-def _message(event: Mapping[str, Any]) -> ReceivedMessage:
+def message_of(event: Mapping[str, Any]) -> ReceivedMessage:
+    """An event as the relay publishes it."""
     account = account_of_event(event)
     assert account, "every generated event names its user"
     return ReceivedMessage(event["id"], STRIPE + event["type"], account, orjson.dumps(event))
@@ -141,7 +142,10 @@ async def fresh_database(database_url: str) -> AsyncIterator[str]:
         await server.close()
 
 
-def _environment(servers: Servers, database_url: str, lives: Sequence[Life], sizes: tuple[int, int]) -> dict[str, str]:
+def worker_environment(
+    servers: Servers, database_url: str, lives: Sequence[Life], sizes: tuple[int, int]
+) -> dict[str, str]:
+    """The settings of a worker that takes at most so many messages in a transaction, and so many of these at once."""
     own = {
         "DATABASE_URL": database_url,
         "AMQP_URL": servers.amqp_url,

@@ -111,8 +111,8 @@ class Lane:
             self.lose_channel()
 
     async def _take_page_in_turn(self) -> None:
-        """One page once it is this lane's turn. Messages that come meanwhile are taken first, and the place in the queue
-        is kept, so that nobody waits for the pages of other partitions (MS-5).
+        """One page once it is this lane's turn. Messages that come meanwhile are taken first, the place in the queue is
+        kept, so that nobody waits for the pages of other partitions (MS-5).
         """
         if self._turn is None:
             self._turn = asyncio.create_task(self._slots.acquire())
