@@ -54,6 +54,11 @@ def mail_outcome(step: ClaimedStep, mail: MailKey, log_state: str, state: StepSt
     return _answering(step, frozenset({Hosting}), decide, _answer(step, state, error))
 
 
+def mail_stopped(step: ClaimedStep, state: StepState, error: str) -> Item:
+    """A mail that could not be handed over: it is certainly not out, and no longer waits to be (KC-87)."""
+    return mail_outcome(step, WantedMail.of(step.payload).mail, "failed", state, error)
+
+
 def read_parts(account: Account) -> frozenset[type[Any]]:
     """What the outcome of a read about that account needs: Credits only where payments are to be settled (KC-31)."""
     return PARTS | {Credits} if has_remembered_payments(account) else PARTS

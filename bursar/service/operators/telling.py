@@ -32,6 +32,7 @@ _MAIL_STATES: Mapping[str, str] = MappingProxyType(
         "skipped": "not sent yet, for want of an address or a provider",
         "rejected": "rejected by the provider",
         "unknown": "handed over, outcome unknown",
+        "failed": "not sent: the provider did not take it within its attempts",
         "dropped": "not sent, since it was no longer true",
     }
 )

@@ -13,6 +13,7 @@ from bursar.billing.steps import StepKind
 from bursar.db import instances, steps
 from bursar.db.connections import Connection
 from bursar.handlers.operations import OPERATIONS, operation_stopped
+from bursar.handlers.steps import mail_stopped
 from bursar.service.checks.listing import StripeLists
 from bursar.service.deciding.decider import Decider
 from bursar.service.gateways.mail import MailGateway
@@ -65,7 +66,6 @@ class StepRunner:
         self._metrics = metrics
         together = Together(decider)
         works: tuple[StepWork, ...] = (
-            MailSender(outside.mail, outside.app_url),
             SubscriptionsReader(outside.stripe, catalogue),
             SubscriptionEnder(outside.stripe),
             InvoiceFinder(outside.stripe),
@@ -80,6 +80,7 @@ class StepRunner:
             )
         ]
         self.crews: tuple[StepCrew | InstanceCrew, ...] = (
+            StepCrew(MailSender(outside.mail, outside.app_url), decider, together, metrics, mail_stopped),
             *(StepCrew(work, decider, together, metrics) for work in works),
             *(StepCrew(carrier, decider, together, metrics, operation_stopped) for carrier in carriers),
             InstanceCrew(outside.instances, decider, together, metrics),

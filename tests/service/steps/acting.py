@@ -14,6 +14,7 @@ from bursar.billing.stripe_calls import Call
 from bursar.billing.stripe_objects import StripeSubscription
 from bursar.db.items import Item, Outcome
 from bursar.db.ticks import Tick
+from bursar.handlers.steps import mail_stopped
 from bursar.service.deciding.decider import Decider
 from bursar.service.gateways.instances import CallOutcome, CallResult
 from bursar.service.gateways.mail import OutgoingMail, SendOutcome, SendResult
@@ -98,7 +99,8 @@ class Acting:
     metrics: Metrics = field(default_factory=Metrics)
 
     def mail_crew(self) -> StepCrew:
-        return self._crew(MailSender(self.mail, "https://app.example.com"))
+        sender = MailSender(self.mail, "https://app.example.com")
+        return StepCrew(sender, self.decider, Together(self.decider), self.metrics, mail_stopped)
 
     def read_crew(self) -> StepCrew:
         return self._crew(SubscriptionsReader(self.stripe, CATALOGUE))

@@ -80,6 +80,7 @@ async def test_kc_87_a_mail_that_is_refused_to_the_end_is_an_operators(database_
             worker.clock.real_now = max(worker.clock.real_now, due[0][0])
 
         assert await worker.steps() == [("send_mail", "failed", attempts)]
+        assert await worker.mails() == [(SUSPENDED, "failed")]
         assert timedelta(hours=12) < worker.clock.real_now - began < timedelta(hours=24)
 
 
