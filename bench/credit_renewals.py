@@ -111,7 +111,12 @@ async def _measure(servers: Servers, options: argparse.Namespace) -> dict[str, A
         try:
             async with asyncio.timeout(PATIENCE_SECONDS), open_publisher(servers.amqp_url, PARTITIONS) as publisher:
                 webhooks = Webhooks(publisher, await asyncpg.connect(database_url), _messages(lives))
-                return await _both(webhooks, connection, options)
+                measuring = asyncio.create_task(_both(webhooks, connection, options))
+                await asyncio.wait({measuring, worker}, return_when=asyncio.FIRST_COMPLETED)
+                if not measuring.done():
+                    measuring.cancel()
+                    raise SystemExit("the worker ended; its last line says why")
+                return await measuring
         finally:
             stop.set()
             await worker
