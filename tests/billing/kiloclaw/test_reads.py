@@ -121,6 +121,16 @@ def test_kc_37_an_end_without_another_cancels_with_the_earlier_end() -> None:
     assert (after.scheduled_plan, after.scheduled_by, after.stripe_schedule_id) == (None, None, None)
 
 
+def test_kc_35_an_end_clears_past_due_and_keeps_the_suspension() -> None:
+    suspension = {"suspended_at": NOW, "destruction_deadline": NOW + 7 * DAY}
+    row = a_paid_row(status="past_due", past_due_since=NOW - 15 * DAY, **suspension)
+
+    after = row_after(an_account(row), a_stripe_subscription(status="canceled"))
+
+    assert (after.status, after.past_due_since) == ("canceled", None)
+    assert (after.suspended_at, after.destruction_deadline) == (NOW, NOW + 7 * DAY)
+
+
 def test_kc_30_another_users_subscription_is_never_bound() -> None:
     stranger = other(metadata={"type": "kiloclaw", "userId": "bob"})
 
