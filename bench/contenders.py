@@ -48,7 +48,7 @@ class Contender:
     def queueing(
         self, action: str, addresses: Addresses, events: Path, *more: str
     ) -> tuple[list[str], dict[str, str]] | None:
-        """Command and environment that prepare, fill or pace; None for one without a queue."""
+        """Command and environment that fill or pace; None for one without a queue."""
         if self.is_limit and not self.fills_as:
             return None
         command = self._command(self.fills_as or self.module, action)

@@ -70,8 +70,8 @@ def usage(roots: Iterable[int]) -> Usage:
 
 
 def roots_in(folder: Path) -> set[int]:
-    """The processes whose command line names that folder, as the private servers' do."""
-    named = os.fsencode(folder)
+    """The processes whose command line names something in that folder, as the private servers' do."""
+    named = os.fsencode(folder) + b"/"
     return {pid for pid in _pids() if named in _bytes(pid, "cmdline")}
 
 

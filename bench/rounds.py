@@ -47,7 +47,7 @@ class Throughput:
     cpu_seconds_per_thousand: float
     servers_cpu_seconds_per_thousand: float | None
     memory_mb: float
-    memory_mb_per_thousand: float
+    memory_mb_per_thousand: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,6 @@ async def throughput(contender: Contender, place: Place, events: Path, count: in
     """Fill its queue, start its worker, and look at the inbox until everything is committed."""
     async with copied(place.database_url, place.template) as database_url:
         addresses = Addresses(database_url, place.amqp_url)
-        await _queue(contender, place, addresses, "prepare", events)
         await _queue(contender, place, addresses, "fill", events)
         command, environment = contender.work(addresses, events, count)
         async with running(command, environment, place.log) as worker:
@@ -85,10 +84,9 @@ async def latency(contender: Contender, place: Place, warm_up: Path, events: Pat
     """Have its worker warm, send it events at that rate, and ask the database when each was committed."""
     async with copied(place.database_url, place.template) as database_url:
         addresses = Addresses(database_url, place.amqp_url)
-        await _queue(contender, place, addresses, "prepare", events)
+        await _queue(contender, place, addresses, "fill", warm_up)
         command, environment = contender.work(addresses, events, 0)
         async with running(command, environment, place.log) as worker:
-            await _queue(contender, place, addresses, "fill", warm_up)
             connection = await asyncpg.connect(database_url)
             warm = _lines(warm_up)
             await _until_handled(connection, worker, warm)
@@ -116,10 +114,9 @@ async def _told(worker: asyncio.subprocess.Process) -> Throughput:
     line = await asyncio.wait_for(worker.stdout.readline(), PATIENCE_SECONDS)
     if not line:
         raise ProcessFailed("the worker ended before it was through")
-    told, used = json.loads(line), usage([worker.pid])
-    thousands = told["events"] / THOUSAND
-    memory_mb = used.memory_bytes / MEGABYTE
-    return Throughput(told["events"] / told["seconds"], used.cpu_seconds / thousands, None, memory_mb, 0.0)
+    told, memory_mb = json.loads(line), usage([worker.pid]).memory_bytes / MEGABYTE
+    cpu_seconds = told["cpu_seconds"] / told["events"] * THOUSAND
+    return Throughput(told["events"] / told["seconds"], cpu_seconds, None, memory_mb, None)
 
 
 async def _watched(worker: asyncio.subprocess.Process, database_url: str, place: Place, expected: int) -> Throughput:
@@ -136,11 +133,26 @@ async def _watched(worker: asyncio.subprocess.Process, database_url: str, place:
                 sights.append(_Sight(at, handled, usage([worker.pid]), usage(servers).cpu_seconds))
             polls += bool(handled)
             if is_last:
+                await _check_the_job(connection, expected)
                 return _throughput(sights, has_servers=bool(servers))
             await asyncio.sleep(POLL_SECONDS)
     finally:
         await connection.close()
     raise ProcessFailed(f"{expected} events were not handled within {PATIENCE_SECONDS:.0f} s; see {place.log}")
+
+
+async def _check_the_job(connection: Connection, expected: int) -> None:
+    """ProcessFailed unless each event changed its row, was logged, reached the ledger, and left no failure."""
+    logged, entered, failed = await connection.fetchrow(
+        """
+        SELECT (SELECT count(*) FROM change_log), (SELECT count(DISTINCT cause) FROM credit_transactions),
+            (SELECT count(*) FROM parked_messages)
+        """
+    )
+    if min(logged, entered) < expected or failed:
+        raise ProcessFailed(
+            f"of {expected} events {logged} changed a row, {entered} reached the ledger, {failed} failed"
+        )
 
 
 def _throughput(sights: Sequence[_Sight], *, has_servers: bool) -> Throughput:

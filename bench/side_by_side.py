@@ -7,14 +7,17 @@ Then each is sent events at a steady rate: how late is the commit? Servers, work
 import argparse
 import asyncio
 import json
+import signal
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 from rich.console import Console
 
 from bench.contenders import BURSAR, CONTENDERS, PEERS_PYTHON, Contender
+from bench.document import write_figures
 from bench.events import made_events, write_events
 from bench.picture import write_picture
 from bench.processes import ProcessFailed
@@ -27,7 +30,8 @@ from bursar.service.servers import Servers, running_servers
 ROOT, INSTANCE = Path(".bursar"), "bench"
 FOLDER = ROOT.resolve() / INSTANCE
 RESULTS = Path(__file__).parent / "results" / "latest.json"
-PICTURE = Path(__file__).parents[1] / "docs" / "benchmarks.svg"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+PICTURE = PAGE.with_suffix(".svg")
 WARM_UP_EVENTS = 300
 
 console = Console()
@@ -38,15 +42,22 @@ def main() -> None:
     options = _options()
     if not PEERS_PYTHON.exists():
         raise SystemExit("The peers are not installed; `make bench` does that.")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is ended
     with running_servers(INSTANCE, durable=True, root=ROOT) as servers:
         can_date = _dating_commits(servers)
         measured = asyncio.run(_measure(servers, options, can_date=can_date))
+    print_report(console, _kept(measured, options))
+
+
+def _kept(measured: Measured, options: argparse.Namespace) -> dict[str, Any]:
+    """The report; written, too, unless it is only to be printed. Called after each part: a run may be cut short."""
     told = report(measured, options)
-    print_report(console, told)
     if options.save:
         RESULTS.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
         write_picture(PICTURE, told)
-        console.print(f"Written: {RESULTS.relative_to(Path.cwd())}, {PICTURE.relative_to(Path.cwd())}")
+        write_figures(PAGE, told)
+        console.print(f"Written: {RESULTS}, {PAGE} and its picture")
+    return told
 
 
 def _options() -> argparse.Namespace:
@@ -105,7 +116,9 @@ async def _measure(servers: Servers, options: argparse.Namespace, *, can_date: b
             place = Place(servers.database_url, servers.amqp_url, template_name, Path(folder), servers_folder)
             try:
                 rates = await _throughputs(chosen, place, options)
+                _kept(Measured(rates, {}, []), options)
                 late = await _latencies(chosen, place, options) if can_date else {}
+                _kept(Measured(rates, late, []), options)
                 relayed = await _relayed(place, options)
             except ProcessFailed as error:
                 raise SystemExit(f"{error}\n{_last_of(place.log)}") from None

@@ -1,6 +1,6 @@
 """What every contender can do, and where its servers are."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -14,9 +14,9 @@ from bench.peers.events import Event
 CONNECTIONS = 16  # to the database, of every peer that has a pool
 AT_ONCE = 32  # jobs of a peer that run side by side: two a connection, so that none of these waits for work
 FILL_PAGE = 500  # events handed over together, where a peer takes several
-QUORUM = {"x-queue-type": "quorum"}  # as safe as Bursar's own
+QUORUM: dict[str, Any] = {"x-queue-type": "quorum"}  # as safe as Bursar's own
 
-Send = Callable[[Event], Awaitable[Any]]
+Send = Callable[[Event], Coroutine[Any, Any, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,3 @@ def persistent(event: Event) -> aio_pika.Message:
     """The event as a message of the broker's, which survives a restart."""
     mode = aio_pika.DeliveryMode.PERSISTENT
     return aio_pika.Message(event.body, message_id=event.id, headers={"account": event.account}, delivery_mode=mode)
-
-
-Sending = AsyncIterator[Send]

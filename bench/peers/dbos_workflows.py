@@ -5,7 +5,6 @@ The follow-up job is enqueued by the workflow, which is what makes it certain.
 """
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
@@ -30,7 +29,7 @@ class Workflows:
 
     async def prepare(self) -> None:
         await asyncio.to_thread(self._launch)
-        os._exit(0)  # its threads need not be waited for
+        await asyncio.to_thread(DBOS.destroy)
 
     async def fill(self, events: Sequence[Event]) -> None:
         waiting = iter(events)

@@ -26,7 +26,7 @@ class Drain:
         self._amqp_url = addresses.amqp_url
         self._newest: dict[int, aio_pika.abc.AbstractIncomingMessage] = {}
         self._taken = 0
-        self._began = 0.0
+        self._began = self._began_cpu = 0.0
 
     async def work(self) -> None:
         expected = int(os.environ["BENCH_EXPECTED"])
@@ -37,7 +37,8 @@ class Drain:
                 await asyncio.sleep(ACK_SECONDS)
                 await self._acknowledge()
             seconds = time.perf_counter() - self._began
-            sys.stdout.write(json.dumps({"events": self._taken, "seconds": seconds}) + "\n")
+            told = {"events": self._taken, "seconds": seconds, "cpu_seconds": time.process_time() - self._began_cpu}
+            sys.stdout.write(json.dumps(told) + "\n")
             sys.stdout.flush()
             await asyncio.Event().wait()
 
@@ -47,7 +48,7 @@ class Drain:
         queue = await channel.get_queue(f"{ACCOUNTS}.p{partition:02d}", ensure=False)
 
         async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
-            self._began = self._began or time.perf_counter()
+            self._began, self._began_cpu = self._began or time.perf_counter(), self._began_cpu or time.process_time()
             self._taken += 1
             self._newest[partition] = message
 
