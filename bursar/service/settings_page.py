@@ -18,8 +18,8 @@ they are separated by commas.
 
 `bursar migrate`, `bursar parked list|show|discard`, `bursar failures list` and `bursar audit clear` need `DATABASE_URL`
 only; `bursar parked replay`, the other `bursar failures`, `bursar audit`, `bursar backfill` and `bursar reconcile` need
-all that a worker needs; `bursar tick` needs `AMQP_URL` and `BURSAR_PARTITIONS` too. `bursar mail send-test` needs `APP_URL` and the settings of its provider; `bursar mail preview` and `bursar
-catalogue check` need none.
+all that a worker needs; `bursar tick` needs `AMQP_URL` and `BURSAR_PARTITIONS` too. `bursar mail send-test` needs
+`APP_URL` and the settings of its provider; `bursar mail preview` and `bursar catalogue check` need none.
 
 `bursar up` makes values for development where some are missing and keeps them in `.bursar/up/environment`, unless
 `STRIPE_SECRET_KEY` is a live key.
