@@ -18,11 +18,29 @@ BURSAR = "bursar"
 PER_MESSAGE = "transaction_per_message"
 DRAIN = "drain"
 
+# How many follow-up jobs are missing. Bursar asks for one an account, again and again.
+MISSING_OF_BURSAR = """
+    SELECT count(*) FROM (SELECT account_key FROM change_log EXCEPT SELECT account_key FROM steps) AS missing
+    """
+MISSING_STEPS = "SELECT count(*) FROM inbox WHERE NOT EXISTS (SELECT FROM steps WHERE cause = message_id)"
+MISSING_OF_PROCRASTINATE = """
+    SELECT (SELECT count(*) FROM inbox)
+        - (SELECT count(*) FROM procrastinate_jobs WHERE queue_name = 'follow_ups' AND status = 'todo')
+    """
+MISSING_OF_PGQUEUER = """
+    SELECT (SELECT count(*) FROM inbox)
+        - (SELECT count(*) FROM pgqueuer WHERE entrypoint = 'follow_ups' AND status = 'queued')
+    """
+MISSING_OF_DBOS = """
+    SELECT (SELECT count(*) FROM inbox)
+        - (SELECT count(*) FROM dbos.workflow_status WHERE queue_name = 'follow_ups' AND status = 'ENQUEUED')
+    """
+
 
 @dataclass(frozen=True, slots=True)
 class Contender:
     """`module` fills the queue (and, of a peer, works); `batch` is Bursar's messages in a transaction, and how many at
-    once. A limit does not do the whole job; one without a queue cannot be paced.
+    once. A limit does not do the whole job; one without a queue cannot be paced. `missing` is asked in its database.
     """
 
     name: str
@@ -32,6 +50,7 @@ class Contender:
     batch: tuple[int, int] | None = None
     fills_as: str | None = None
     tells_itself: bool = False
+    missing: str | None = None
 
     @property
     def is_peer(self) -> bool:
@@ -60,16 +79,18 @@ class Contender:
 
 
 CONTENDERS = (
-    Contender(BURSAR, "Bursar", "bursar_lanes", batch=(MAX_ITEMS, 2)),
-    Contender(PER_MESSAGE, "its handlers, a transaction per message", "bursar_lanes", batch=(1, 8)),
-    Contender("by_hand", "aio-pika + asyncpg by hand", "by_hand"),
+    Contender(BURSAR, "Bursar", "bursar_lanes", batch=(MAX_ITEMS, 2), missing=MISSING_OF_BURSAR),
+    Contender(PER_MESSAGE, "its handlers, a transaction per message", "bursar_lanes", batch=(1, 8),
+              missing=MISSING_OF_BURSAR),
+    Contender("by_hand", "aio-pika + asyncpg by hand", "by_hand", missing=MISSING_STEPS),
     Contender("celery", "Celery", "celery_tasks"),
-    Contender("procrastinate", "Procrastinate", "procrastinate_jobs"),
-    Contender("pgqueuer", "pgqueuer", "pgqueuer_jobs"),
-    Contender("dbos", "DBOS", "dbos_workflows"),
+    Contender("procrastinate", "Procrastinate", "procrastinate_jobs", missing=MISSING_OF_PROCRASTINATE),
+    Contender("pgqueuer", "pgqueuer", "pgqueuer_jobs", missing=MISSING_OF_PGQUEUER),
+    Contender("dbos", "DBOS", "dbos_workflows", missing=MISSING_OF_DBOS),
     Contender(DRAIN, "limit: drain the queue, do nothing", "drain", is_limit=True, fills_as="bursar_lanes",
               tells_itself=True),
-    Contender("sql_batches", "limit: the SQL in batches, no broker", "sql_batches", is_limit=True),
+    Contender("sql_batches", "limit: the SQL in batches, no broker", "sql_batches", is_limit=True,
+              missing=MISSING_STEPS),
 )  # fmt: skip
 
 

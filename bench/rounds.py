@@ -19,6 +19,7 @@ from bursar.db.connections import Connection
 POLL_SECONDS = 0.05
 POLLS_PER_MEMORY_SAMPLE = 10
 PATIENCE_SECONDS = 180.0
+FOLLOW_UP_SECONDS = 10.0  # some write it after the commit
 THOUSAND = 1_000
 MEGABYTE = 1 << 20
 
@@ -77,7 +78,7 @@ async def throughput(contender: Contender, place: Place, events: Path, count: in
         async with running(command, environment, place.log) as worker:
             if contender.tells_itself:
                 return await _told(worker)
-            return await _watched(worker, database_url, place, count)
+            return await _watched(contender, worker, database_url, place, count)
 
 
 async def latency(contender: Contender, place: Place, warm_up: Path, events: Path, rate: float) -> Latency:
@@ -119,7 +120,9 @@ async def _told(worker: asyncio.subprocess.Process) -> Throughput:
     return Throughput(told["events"] / told["seconds"], cpu_seconds, None, memory_mb, None)
 
 
-async def _watched(worker: asyncio.subprocess.Process, database_url: str, place: Place, expected: int) -> Throughput:
+async def _watched(
+    contender: Contender, worker: asyncio.subprocess.Process, database_url: str, place: Place, expected: int
+) -> Throughput:
     """Between the first sight of committed events and the last."""
     connection = await asyncpg.connect(database_url)
     servers = roots_in(place.servers_folder) if place.servers_folder else set()
@@ -133,7 +136,7 @@ async def _watched(worker: asyncio.subprocess.Process, database_url: str, place:
                 sights.append(_Sight(at, handled, usage([worker.pid]), usage(servers).cpu_seconds))
             polls += bool(handled)
             if is_last:
-                await _check_the_job(connection, expected)
+                await _check_the_job(connection, contender, expected)
                 return _throughput(sights, has_servers=bool(servers))
             await asyncio.sleep(POLL_SECONDS)
     finally:
@@ -141,8 +144,8 @@ async def _watched(worker: asyncio.subprocess.Process, database_url: str, place:
     raise ProcessFailed(f"{expected} events were not handled within {PATIENCE_SECONDS:.0f} s; see {place.log}")
 
 
-async def _check_the_job(connection: Connection, expected: int) -> None:
-    """ProcessFailed unless each event changed its row, was logged, reached the ledger, and left no failure."""
+async def _check_the_job(connection: Connection, contender: Contender, expected: int) -> None:
+    """ProcessFailed unless each event changed its row, was logged, reached the ledger, and left a follow-up job."""
     logged, entered, failed = await connection.fetchrow(
         """
         SELECT (SELECT count(*) FROM change_log), (SELECT count(DISTINCT cause) FROM credit_transactions),
@@ -153,6 +156,11 @@ async def _check_the_job(connection: Connection, expected: int) -> None:
         raise ProcessFailed(
             f"of {expected} events {logged} changed a row, {entered} reached the ledger, {failed} failed"
         )
+    deadline = time.monotonic() + FOLLOW_UP_SECONDS
+    while contender.missing and (missing := await connection.fetchval(contender.missing)):
+        if time.monotonic() > deadline:
+            raise ProcessFailed(f"{contender.title}: {missing} follow-up jobs are missing")
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _throughput(sights: Sequence[_Sight], *, has_servers: bool) -> Throughput:

@@ -62,7 +62,7 @@ def _kept(measured: Measured, options: argparse.Namespace) -> dict[str, Any]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=10_000, help="in each contender's queue, each round")
+    parser.add_argument("--events", type=int, default=6_000, help="in each contender's queue, each round")
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=5, help="of all in turn")
     parser.add_argument("--warm-up-rounds", type=int, default=1, help="before them, which do not count")

@@ -17,7 +17,7 @@ from bench.peers.running_jobs import with_psycopg
 
 EVENTS, FOLLOW_UPS = "events", "follow_ups"
 APPLICATION, VERSION = "bench", "1"
-POLLING_SECONDS = 0.05
+POLLING_SECONDS = 0.02  # it takes up to 32 each time
 POOL = {"pool_size": CONNECTIONS, "max_overflow": 0}
 
 

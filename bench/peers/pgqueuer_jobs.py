@@ -3,12 +3,14 @@
 The follow-up job is enqueued on the transaction's own connection; the job itself ends in a transaction after it.
 """
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import asyncpg
 import pgqueuer
 from pgqueuer.db import AsyncpgDriver, AsyncpgPoolDriver
+from pgqueuer.domain.settings import db_settings
 from pgqueuer.models import Job
 from pgqueuer.queries import Queries
 
@@ -23,12 +25,14 @@ SEPARATOR = b"\n"
 
 
 class Jobs:
-    """Its queue manager on a pool, which the work shares."""
+    """Its queue manager on a pool, the work on another."""
 
     def __init__(self, addresses: Addresses) -> None:
         self._addresses = addresses
 
     async def prepare(self) -> None:
+        os.environ["PGQUEUER_DURABILITY"] = "balanced"  # jobs survive a crash; its log and statistics need not
+        db_settings.cache_clear()
         connection = await asyncpg.connect(self._addresses.database_url)
         await Queries(AsyncpgDriver(connection)).install()
         await connection.close()
@@ -51,8 +55,12 @@ class Jobs:
             yield send
 
     async def work(self) -> None:
-        async with await open_pool(self._addresses.database_url) as pool:
-            application = pgqueuer.PgQueuer(AsyncpgPoolDriver(pool))
+        # A pool of its own: else its statements wait behind those of the jobs it has begun.
+        async with (
+            await open_pool(self._addresses.database_url) as own,
+            await open_pool(self._addresses.database_url) as pool,
+        ):
+            application = pgqueuer.PgQueuer(AsyncpgPoolDriver(own))
 
             async def handle(taken: Job) -> None:
                 await _handle(pool, taken)
