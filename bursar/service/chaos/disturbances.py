@@ -112,7 +112,7 @@ def _server(stage: Stage, target: str) -> ServerControl:
 
 @dataclass(frozen=True, slots=True)
 class Kinds:
-    """Disturbances that come one after the other, with pauses between these bounds.
+    """Disturbances that come one after the other, with pauses between these bounds, or as long as the last one took.
 
     `as_listed`: in this order the first time. `patient`: the next one waits until the service has recovered.
     """
@@ -181,7 +181,8 @@ def drawn(kinds: Kinds, draw: Random) -> Iterator[tuple[Disturbance, str]]:
 async def _disturb_one_by_one(stage: Stage, kinds: Kinds, seed: int, stop: asyncio.Event) -> None:
     draw = Random(f"{kinds.name}:{seed}")  # noqa: S311 - a course to be repeated, not a secret
     course = drawn(kinds, draw)
-    while not await wait_or_stop(stop, draw.uniform(*kinds.pause_seconds)):
+    lasted_seconds = 0.0
+    while not await wait_or_stop(stop, max(draw.uniform(*kinds.pause_seconds), lasted_seconds)):
         disturbance, target = next(course)
         one = Disturbed(disturbance.kind, target, began_at=time.monotonic())
         if await disturbance.act(stage, target):
@@ -191,3 +192,4 @@ async def _disturb_one_by_one(stage: Stage, kinds: Kinds, seed: int, stop: async
         while kinds.patient and one.recovered_at is None and time.monotonic() < deadline:
             if await wait_or_stop(stop, LOOK_SECONDS):
                 return
+        lasted_seconds = time.monotonic() - one.began_at

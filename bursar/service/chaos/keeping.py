@@ -7,7 +7,10 @@ import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
+
+import orjson
 
 from bursar.service.processes.supervision import wait_or_stop
 
@@ -29,6 +32,7 @@ class KeptProcess:
     _process: asyncio.subprocess.Process | None = None
     _killed: bool = False
     _log_begins_at: int = 0
+    _started_at: datetime | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep it running until told to stop; then it drains, and is killed where that takes too long."""
@@ -41,21 +45,26 @@ class KeptProcess:
             await self._end()
 
     def kill(self) -> bool:
-        """SIGKILL; False for one that had not started yet: killed again and again it would never work."""
+        """SIGKILL; False for one that has only just started."""
         self._killed = self._is_up() and self._send(signal.SIGKILL)
         return self._killed
 
     def pause(self) -> bool:
-        """SIGSTOP; False for one that had not started yet."""
+        """SIGSTOP; likewise."""
         return self._is_up() and self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._send(signal.SIGCONT)
 
     def _is_up(self) -> bool:
+        """Whether it has worked for as long as its start took: killed sooner, it would never work on a slow machine."""
         with self.log.open("rb") as log:
             log.seek(self._log_begins_at)
-            return any(LISTENING in line for line in log)
+            said = next((line for line in log if LISTENING in line), None)
+        if said is None or self._started_at is None:
+            return False
+        listening_at = datetime.fromisoformat(orjson.loads(said)["timestamp"])
+        return datetime.now(UTC) - listening_at >= listening_at - self._started_at
 
     def _send(self, number: signal.Signals) -> bool:
         """Past asyncio, whose own way would reap a process that has just ended, and lose its exit code."""
@@ -71,7 +80,7 @@ class KeptProcess:
         """In a session of its own, and gone when we are: its input ends then."""
         self._killed = False
         with self.log.open("ab") as log:
-            self._log_begins_at = log.tell()
+            self._log_begins_at, self._started_at = log.tell(), datetime.now(UTC)
             self._process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "bursar.service.cli", self.command, "--exit-with-parent"),
                 env=dict(self.environment),
