@@ -22,6 +22,7 @@ def simulate(
     steps: Annotated[int, typer.Option(min=0, max=MAX_STEPS, help="Actions and faults per seed.")] = DEFAULT_STEPS,
     without: Annotated[str, typer.Option(metavar="KIND,KIND", help="Actions and faults that are left out.")] = "",
     *,
+    shrink: Annotated[bool, typer.Option(help="Make the first failure smaller before it is told.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Play months of the service's life in one process, with faults, and check what must hold.
@@ -41,7 +42,7 @@ def simulate(
     plans = [Plan(number, steps, _known(without)) for number in range(seed, seed + seeds)]
     with playground() as database_url, Progress(console=Console(stderr=True), transient=True) as bar:
         playing = bar.add_task("Seeds", total=len(plans))
-        summary = play(database_url, plans, lambda _: bar.advance(playing))
+        summary = play(database_url, plans, lambda _: bar.advance(playing), shrinks=shrink)
     typer.echo(jsons.dumps(_fields(summary), indent=2) if json else _as_text(summary))
     sys.exit(1 if summary.failed else 0)
 

@@ -52,7 +52,7 @@ class Connections:
         """For the next; one that died in a transaction ends, and Postgres undoes what was open."""
         if connection.is_in_transaction():
             connection.terminate()
-        if not connection.is_closed():
+        elif not connection.is_closed():
             self.free.append(connection)
 
 

@@ -55,6 +55,41 @@ class FaultKind(StrEnum):
     DEPLOY = "deploy"
 
 
+FAULT_MEANS: dict[FaultKind, str] = {
+    **{
+        FaultKind(f"crash_{point}"): f"a process dies {point.replace('_', ' ').replace('ack', 'acknowledging')}"
+        for point in Point
+    },
+    FaultKind.DATABASE_CONNECTION_LOST: "the connection goes before a commit takes effect",
+    FaultKind.DATABASE_COMMIT_UNKNOWN: "the connection goes right after a commit took effect",
+    FaultKind.DATABASE_SERIALIZATION_FAILURE: "a transaction cannot be serialized",
+    FaultKind.DATABASE_DEADLOCK: "a transaction is chosen as a deadlock's victim",
+    FaultKind.BROKER_CONFIRM_LOST: "the broker takes a message and its confirm is lost",
+    FaultKind.BROKER_REORDERS: "what waits at the broker comes in another order",
+    FaultKind.STRIPE_TIMEOUT_BEFORE: "no answer, and nothing happened",
+    FaultKind.STRIPE_TIMEOUT_AFTER: "no answer, though it happened",
+    FaultKind.STRIPE_RATE_LIMITED: "429 with Retry-After",
+    FaultKind.STRIPE_ERROR_BEFORE: "500, kept for the key, and nothing happened",
+    FaultKind.STRIPE_ERROR_AFTER: "500, kept for the key, though it happened",
+    FaultKind.STRIPE_LOCK_TIMEOUT: "409, not kept for the key",
+    FaultKind.STRIPE_DECLINED: "the payments of a call are declined",
+    FaultKind.STRIPE_CHALLENGE: "the payments of a call want 3-D Secure",
+    FaultKind.WEBHOOK_DOUBLED: "an event that was answered comes again",
+    FaultKind.WEBHOOKS_REORDERED: "the events that wait come in any order",
+    FaultKind.WEBHOOK_DELAYED: "the next event comes last",
+    FaultKind.WEBHOOK_DROPPED: "an event never comes: it has to be found",
+    FaultKind.INSTANCE_API_REFUSES: "the instance API answers 503",
+    FaultKind.INSTANCE_API_SILENT: "it does what was asked and does not answer",
+    FaultKind.INSTANCE_API_LIES: "it says done and did nothing",
+    FaultKind.MAIL_REFUSED: "the provider refuses a mail for now",
+    FaultKind.MAIL_UNKNOWN: "it takes a mail and does not answer",
+    FaultKind.MAIL_LOST: "it takes a mail and loses it",
+    FaultKind.TWO_AT_ONCE: "two processes decide for one account at once",
+    FaultKind.ZOMBIE: "a process stops before its commit, another does its work, and it commits too late",
+    FaultKind.TWO_SCHEDULERS: "two schedulers believe that they lead",
+    FaultKind.DEPLOY: "all processes are replaced in the middle",
+}
+
 Arm = Callable[[Simulation], Awaitable[str]]
 
 

@@ -174,6 +174,7 @@ class _Run:
                 if one["generation"] > one["done_generation"] and one["destroyed_at"] is None
             ),
             *(f"message {one['message_id']}" for one in facts["parked"] if one["state"] == "retrying"),
+            *(f"tick {one['due_at']}" for one in facts["ticks"] if one["expanded_at"] is None),
             *(f"tick {one['tick_id']}" for one in facts["tick_partitions"] if one["state"] == "running"),
             *(f"webhook {one['type']}" for one in self.simulation.webhooks.waiting),
             *(f"delivery {one.message_id}" for lane in self.simulation.outside.queues.lanes for one in lane),

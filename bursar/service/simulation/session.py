@@ -41,13 +41,16 @@ class Summary:
     smallest: Outcome | None = None
 
 
-def simulate(database_url: str, plans: Sequence[Plan], played: Played) -> Summary:
-    """Play until the first failure, which is made smaller. `played` is told of each plan. Raises `DatabaseInUse`."""
+def simulate(database_url: str, plans: Sequence[Plan], played: Played, *, shrinks: bool = True) -> Summary:
+    """Play until the first failure, which is made smaller if `shrinks`. `played` is told of each plan.
+
+    Raises `DatabaseInUse`.
+    """
     with asyncio.Runner(loop_factory=SkippingLoop) as runner:
-        return runner.run(_simulate(database_url, plans, played))
+        return runner.run(_simulate(database_url, plans, played, shrinks=shrinks))
 
 
-async def _simulate(database_url: str, plans: Sequence[Plan], played: Played) -> Summary:
+async def _simulate(database_url: str, plans: Sequence[Plan], played: Played, *, shrinks: bool) -> Summary:
     summary, began = Summary(), time.perf_counter()
     async with _player(database_url) as player:
         for plan in plans:
@@ -56,7 +59,8 @@ async def _simulate(database_url: str, plans: Sequence[Plan], played: Played) ->
             summary.digests[plan.seed] = outcome.digest
             played(outcome)
             if outcome.broken:
-                summary.failed, summary.smallest = outcome, await shrunk(outcome, player.play)
+                summary.failed = outcome
+                summary.smallest = await shrunk(outcome, player.play) if shrinks else outcome
                 break
         summary.checks = player.checks
     summary.seconds = time.perf_counter() - began

@@ -19,7 +19,7 @@ from bursar.service.simulation.process import PARTITIONS, Outside, Process
 from bursar.service.simulation.stripe import SimulatedStripe
 from bursar.service.simulation.trace import Trace
 from bursar.service.simulation.webhooks import Webhooks, relay
-from bursar.service.stripe_stand_in.world import World
+from bursar.service.stripe_stand_in.world import AfterDunning, Policy, World
 
 BEGINS_AT = datetime(2026, 1, 5, 9, 30, tzinfo=UTC)
 PROCESSES = 2
@@ -127,9 +127,10 @@ class Simulation:
 
 def new_simulation(seed: int, connections: Connections, catalogue: Catalogue, metrics: Metrics) -> Simulation:
     """As everything stands before the first action."""
-    number = random.Random(seed).randint(*USERS)
+    chance = random.Random(seed)
+    number, after_dunning = chance.randint(*USERS), chance.choice(list(AfterDunning))
     clock = SimulatedClock(BEGINS_AT, BEGINS_AT)
-    stripe = SimulatedStripe(World(int(BEGINS_AT.timestamp())))
+    stripe = SimulatedStripe(World(int(BEGINS_AT.timestamp()), Policy(after_dunning=after_dunning)))
     instances, mails = SimulatedInstances(clock), SimulatedMails(clock)
     outside = Outside(clock, connections, Queues(PARTITIONS), stripe, instances, mails, catalogue, metrics)
     simulation = Simulation(seed, outside, [f"user-{one}" for one in range(number)])

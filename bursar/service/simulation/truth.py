@@ -1,6 +1,6 @@
 """What really happened, as nobody in the service knows it: Stripe, instances and mails, and what rows were before."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -24,8 +24,6 @@ class Truth:
     before: Facts = field(default_factory=dict)
     history: Facts = field(default_factory=dict)
     trials: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))  # by user, when they began
-    credit_periods: Counter[str] = field(default_factory=Counter)  # periods that pure-credit rows began
-    commitments_renewed: Counter[str] = field(default_factory=Counter)
 
     @property
     def now(self) -> datetime:

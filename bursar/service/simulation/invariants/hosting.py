@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from bursar.service.simulation.facts import Row, instant
 from bursar.service.simulation.invariants.form import Invariant
+from bursar.service.simulation.simulation import BEGINS_AT
 from bursar.service.simulation.truth import Truth
 
 PAST_DUE_GRACE = timedelta(days=14)
@@ -74,6 +75,13 @@ def overdue_is_suspended(truth: Truth) -> Iterator[str]:
             yield f"{row['user_id']} is {row['status']} and not suspended since {due}"
 
 
+def decided_by_the_clock(truth: Truth) -> Iterator[str]:
+    for change in truth.history["changes"]:
+        decided_at = instant(change["decided_at"])
+        if decided_at is None or not BEGINS_AT <= decided_at <= truth.now:
+            yield f"{change['entity_id']} was changed {decided_at}, it is {truth.now}"
+
+
 def changes_are_complete(truth: Truth) -> Iterator[str]:
     """The log, replayed from the beginning, ends in the rows as they are."""
     told: dict[tuple[str, str], Row] = {}
@@ -105,6 +113,7 @@ ALL_ALONG = (
     Invariant("KC-121", "nothing is left of a deleted user", nothing_of_the_deleted),
 )
 AT_REST = (
+    Invariant("KC-80", "every decision is made by business time", decided_by_the_clock),
     Invariant("KC-80", "whatever was due is done", overdue_is_suspended),
     Invariant("KC-4", "the change log is complete", changes_are_complete),
 )

@@ -1,11 +1,14 @@
 """Messages, ticks and steps: whatever was accepted or begun ends, and is known."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
+from bursar.billing.calendar import from_unix
 from bursar.service.simulation.invariants.form import Invariant
 from bursar.service.simulation.truth import Truth
 
 MAIL = "send_mail"
+KEPT = timedelta(days=80)  # the inbox is forgotten after 90
 FORGOTTEN_KEY = "was begun so long ago that Stripe cannot tell how it went"  # MS-11: after a day without a worker
 
 
@@ -25,17 +28,22 @@ def one_operation(truth: Truth) -> Iterator[str]:
 
 
 def every_message_ends(truth: Truth) -> Iterator[str]:
-    known = {one["message_id"] for one in truth.history["inbox"]} | {one["message_id"] for one in truth.facts["parked"]}
+    known = _handled(truth)
+    forgotten = {one["id"] for one in truth.simulation.webhooks.seen if from_unix(one["created"]) < truth.now - KEPT}
     for message_id in truth.simulation.outside.queues.accepted:
-        if message_id not in known and not message_id.startswith("tick:"):
+        if message_id not in known and message_id not in forgotten and not message_id.startswith("tick:"):
             yield f"{message_id} was confirmed and is nowhere"
 
 
 def every_event_arrives(truth: Truth) -> Iterator[str]:
-    known = {one["message_id"] for one in truth.history["inbox"]} | {one["message_id"] for one in truth.facts["parked"]}
+    known = _handled(truth)
     for event in truth.simulation.webhooks.seen:
-        if event["id"] not in known:
+        if event["id"] not in known and from_unix(event["created"]) > truth.now - KEPT:
             yield f"{event['id']} ({event['type']}) never came"
+
+
+def _handled(truth: Truth) -> set[str]:
+    return {one["message_id"] for rows in (truth.history["inbox"], truth.facts["parked"]) for one in rows}
 
 
 def early_events_are_settled(truth: Truth) -> Iterator[str]:

@@ -1,0 +1,32 @@
+import pytest
+
+from bursar.service.simulation.faults import FAULTS, FaultKind
+from bursar.service.simulation.invariants import every_invariant
+from tests.simulation.playing import simulated
+
+pytestmark = pytest.mark.lengthy
+
+
+def test_nothing_is_lost_and_nothing_done_twice_whatever_fails(database_url: str) -> None:
+    told = simulated(database_url, "--seeds", "30")
+
+    assert told["failure"] is None
+    assert len(told["checked"]) == len({f"{one.rule} {one.sentence}" for one in every_invariant()})
+
+
+def test_a_seed_decides_everything_in_any_process(database_url: str) -> None:
+    once = simulated(database_url, "--seeds", "3", "--seed", "7")
+    again = simulated(database_url, "--seeds", "3", "--seed", "7")
+
+    assert once["digests"] == again["digests"]
+    assert len(set(once["digests"].values())) == 3
+
+
+def test_every_kind_of_fault_can_be_armed() -> None:
+    assert set(FAULTS) == set(FaultKind)
+    assert len(FAULTS) >= 12
+
+
+def test_at_least_twenty_invariants_name_their_rule() -> None:
+    assert len(every_invariant()) >= 20
+    assert all(one.rule.split("-")[0] in {"KC", "CR", "MS"} for one in every_invariant())
