@@ -74,6 +74,7 @@ async def throughput(contender: Contender, place: Place, events: Path, count: in
     async with copied(place.database_url, place.template) as database_url:
         addresses = Addresses(database_url, place.amqp_url)
         await _queue(contender, place, addresses, "fill", events)
+        await _analyze(database_url)
         command, environment = contender.work(addresses, events, count)
         async with running(command, environment, place.log) as worker:
             if contender.tells_itself:
@@ -107,6 +108,13 @@ async def _queue(
     queueing = contender.queueing(action, addresses, events, *more)
     if queueing:
         await finished(*queueing, place.log, PATIENCE_SECONDS)
+
+
+async def _analyze(database_url: str) -> None:
+    """Queues in tables were filled at once: their planner would otherwise believe them empty for a while."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute("ANALYZE")
+    await connection.close()
 
 
 async def _told(worker: asyncio.subprocess.Process) -> Throughput:
