@@ -21,4 +21,4 @@ check ruff check
 check mypy
 check lint-imports
 # A file stays with one process, for what its tests share. Each process starts servers of its own: at most four.
-check pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+check pytest -m "not planted" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -6,7 +6,7 @@ import pytest
 from tests.simulation.planted import BUGS, Bug
 from tests.simulation.playing import ROOT, simulated
 
-pytestmark = pytest.mark.lengthy
+pytestmark = pytest.mark.planted
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)

@@ -46,7 +46,8 @@ needed. A step that is left out changes nothing of what the others draw, so the 
 prints the first failure as it is.
 
 That it can fail is tested, too: `tests/simulation/planted.py` lists bugs that people make, and a test plants each of
-them in a copy of the code and expects the simulation to notice.
+them in a copy of the code and expects the simulation to notice. It takes many minutes and is not part of `make test`:
+`pytest -m planted tests/simulation`.
 
 ## What may happen
 
