@@ -87,6 +87,7 @@ async def latency(contender: Contender, place: Place, warm_up: Path, events: Pat
     async with copied(place.database_url, place.template) as database_url:
         addresses = Addresses(database_url, place.amqp_url)
         await _queue(contender, place, addresses, "fill", warm_up)
+        await _analyze(database_url)
         command, environment = contender.work(addresses, events, 0)
         async with running(command, environment, place.log) as worker:
             connection = await asyncpg.connect(database_url)
