@@ -21,6 +21,10 @@ class Retryable(BursarError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class OwnServerAway(Retryable):
+    """A server of our own does not answer, which says nothing about what was to be done."""
+
+
 class KeySpent(Retryable):
     """The other side failed for good under this idempotency key and would answer the same again (MS-11): look at what
     happened, then try under a new one.

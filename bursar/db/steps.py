@@ -112,13 +112,18 @@ async def begin_call(connection: Connection, step: ClaimedStep, lease_until: dat
     return bool(status != "UPDATE 0")
 
 
-async def postpone(connection: Connection, step: ClaimedStep, real_now: datetime, due_at: datetime, error: str) -> None:
-    """Give a claimed step back, to be tried again at `due_at`; one asked for again meanwhile is due at once, afresh."""
+async def postpone(
+    connection: Connection, step: ClaimedStep, real_now: datetime, due_at: datetime, error: str, *, counts: bool = True
+) -> None:
+    """Give a claimed step back, to be tried again at `due_at`; one asked for again meanwhile is due at once, afresh.
+
+    An attempt that does not count is taken off again.
+    """
     await connection.execute(
         """
         UPDATE steps SET lease = NULL, calling = false, error = $4,
             due_at = CASE WHEN asked = $5 THEN $3::timestamptz ELSE $6::timestamptz END,
-            attempts = CASE WHEN asked = $5 THEN attempts ELSE 0 END
+            attempts = CASE WHEN asked = $5 THEN attempts - $7::integer ELSE 0 END
         WHERE id = $1 AND lease = $2
         """,
         step.id,
@@ -127,6 +132,7 @@ async def postpone(connection: Connection, step: ClaimedStep, real_now: datetime
         error,
         step.asked,
         real_now,
+        0 if counts else 1,
     )
 
 

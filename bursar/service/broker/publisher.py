@@ -12,7 +12,7 @@ import aiormq
 import orjson
 
 from bursar.billing.account import partition_of
-from bursar.billing.errors import Retryable
+from bursar.billing.errors import OwnServerAway
 from bursar.handlers.messages import ReceivedMessage
 from bursar.service.broker import topology
 from bursar.service.broker.connecting import BROKER_TROUBLE, CLOSE_TIMEOUT_SECONDS, connect, driver_channel
@@ -26,7 +26,7 @@ RECONNECT_PAUSE_SECONDS = 0.5  # while the broker is down, callers are told so a
 PERSISTENT = 2
 
 
-class NotConfirmed(Retryable):
+class NotConfirmed(OwnServerAway):
     """The broker did not take the message: silent, not reachable, refused it, or has no queue for it."""
 
 

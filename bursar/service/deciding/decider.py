@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from bursar.billing.errors import BursarError, Retryable
+from bursar.billing.errors import BursarError, OwnServerAway, Retryable
 from bursar.db.accounts import held_by_others
 from bursar.db.clock import Clock
 from bursar.db.connections import Connection, Pool
@@ -39,7 +39,7 @@ OnCommit = Callable[[Sequence[Outcome]], None]
 Result = TypeVar("Result")
 
 
-class DatabaseUnavailable(Retryable):
+class DatabaseUnavailable(OwnServerAway):
     """Postgres cannot be reached; nothing was decided."""
 
 

@@ -6,7 +6,7 @@ from functools import partial
 
 import structlog
 
-from bursar.billing.errors import AskAgain, BursarError, Permanent, Retryable, Stale, describe
+from bursar.billing.errors import AskAgain, BursarError, OwnServerAway, Permanent, Retryable, Stale, describe
 from bursar.billing.steps import StepKind, StepState
 from bursar.db import steps
 from bursar.db.clock import Clock
@@ -98,10 +98,11 @@ class StepCrew:
         return StepState.FAILED
 
     async def _retry(self, job: StepJob, error: Exception) -> str:
-        """Postpone the step; after its last attempt it is an operator's."""
+        """Postpone the step; after its last attempt it is an operator's. An outage of our own uses up no attempt."""
         if not isinstance(error, BursarError):
             log.error("step crashed", error=describe(error))
-        if job.step.attempts >= self._bounds.attempts:
+        counts = not isinstance(error, OwnServerAway)
+        if counts and job.step.attempts >= self._bounds.attempts:
             return await self._fail(job, describe(error))
         wish = error.retry_after_seconds if isinstance(error, Retryable) else None
         delay = self._bounds.backoff.delay(job.step.attempts, wish)
@@ -109,7 +110,8 @@ class StepCrew:
 
         async def postpone(connection: Connection) -> None:
             real_now = (await self._decider.clock.situation(connection)).real_now
-            await steps.postpone(connection, job.step, real_now, real_now + delay, describe(error))
+            due_at = real_now + delay
+            await steps.postpone(connection, job.step, real_now, due_at, describe(error), counts=counts)
 
         await patiently(lambda: self._decider.with_connection(postpone))
         return "postponed"

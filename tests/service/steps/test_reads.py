@@ -8,6 +8,8 @@ from bursar.billing.errors import Permanent, Retryable
 from bursar.billing.kiloclaw.rows import hosting_of, with_row
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.steps import StepKind
+from bursar.service.broker.publisher import NotConfirmed
+from bursar.service.deciding.decider import DatabaseUnavailable
 from bursar.service.steps.bounds import LEASE, STEPS
 from tests.billing.kiloclaw.making import DAY, NOW, a_paid_row, a_stripe_subscription
 from tests.db.deciding import an_item
@@ -126,6 +128,20 @@ async def test_ms_11_a_busy_stripe_is_asked_again_when_it_wishes_and_in_the_end_
         assert await worker.steps() == [("read_subscriptions", "failed", attempts)]
         await ask(worker, "again")
         assert await worker.do_reads() == 1  # a new asking starts afresh
+        assert await worker.steps() == [("read_subscriptions", "done", 1)]
+
+
+async def test_an_outage_of_our_own_servers_uses_up_no_attempt(database_url: str) -> None:
+    bounds = STEPS[StepKind.READ_SUBSCRIPTIONS]
+    async with acting(database_url) as worker:
+        await a_customer(worker)
+        await ask(worker)
+        worker.stripe.failures = [DatabaseUnavailable("away"), NotConfirmed("away")] * bounds.attempts
+        while worker.stripe.failures:
+            assert await worker.do_reads() == 1
+            assert await worker.steps() == [("read_subscriptions", "due", 0)]
+            worker.clock.real_now += bounds.backoff.cap
+        assert await worker.do_reads() == 1
         assert await worker.steps() == [("read_subscriptions", "done", 1)]
 
 
