@@ -13,7 +13,8 @@ from bursar.billing.credits.ledger import Credits, Entry, EntryKind, credits_of,
 from bursar.billing.credits.payments import ChargeEvent
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
-from bursar.billing.kiloclaw.rows import Hosting, hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import Hosting, hosting_of
 from bursar.db.items import Dedupe, Item, Outcome
 from bursar.db.ticks import Tick
 from bursar.handlers.credits import enrolment_item

@@ -11,7 +11,8 @@ from bursar.billing.credits.ledger import Credits, credits_of, with_entry
 from bursar.billing.credits.periods import hosting_charge, in_period
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
-from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of, with_instance, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of, with_instance
 from bursar.billing.kiloclaw.stripe_events import CREATED
 from bursar.billing.kiloclaw.suspension import start_again
 from bursar.billing.operations import IN_PROGRESS, Operations

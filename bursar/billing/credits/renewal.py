@@ -12,7 +12,8 @@ from bursar.billing.credits.periods import hosting_charge, in_period, plan_from
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
-from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
 from bursar.billing.kiloclaw.suspension import start_again
 
 RENEWABLE = frozenset({"active", "past_due"})

@@ -10,7 +10,8 @@ from bursar.billing.credits.ledger import MICRODOLLARS_PER_CENT, Entry, EntryKin
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnreadableMessage
 from bursar.billing.kiloclaw.following import DUNNING
-from bursar.billing.kiloclaw.rows import PaidPeriod, Subscription, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import PaidPeriod, Subscription
 from bursar.billing.kiloclaw.scheduling import is_out_of_step, keep_steps
 from bursar.billing.kiloclaw.suspension import start_again
 from bursar.billing.stripe_objects import InvoiceLine, StripeInvoice

@@ -16,7 +16,8 @@ from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.access import access, earlybird_covers, pending_settlement
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
 from bursar.billing.kiloclaw.reads import read_targets
-from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.kiloclaw.suspension import mark_destroying, start_again, suspend
 

@@ -6,7 +6,8 @@ from datetime import datetime
 from bursar.billing.account import Account, Profile, user_id_of
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once, with_mail_state
-from bursar.billing.kiloclaw.rows import Instance, MailKey, hosting_of, with_instance, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import Instance, MailKey, hosting_of, with_instance
 
 
 def instance_brought_about(account: Account, instance_id: str, generation: int, now: datetime) -> Decision:

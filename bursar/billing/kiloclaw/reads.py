@@ -11,7 +11,8 @@ from bursar.billing.credits.settlement import Settlement, settle, settle_apart
 from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain
 from bursar.billing.kiloclaw.following import NEVER_BEGUN, PAYING, UNENDED, differs, follow_read
-from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, hosting_of
 from bursar.billing.kiloclaw.stripe_events import CREATED, apply, forget_early, taken_over
 from bursar.billing.stripe_objects import StripeSubscription
 

@@ -4,7 +4,8 @@ from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.phases import KeptSchedule
-from bursar.billing.kiloclaw.rows import hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import hosting_of
 from bursar.billing.kiloclaw.scheduling import keep_steps, with_kept
 from bursar.billing.stripe_schedules import ScheduleEvent
 

@@ -21,7 +21,8 @@ from bursar.billing.kiloclaw.following import (
     offer_of,
     status_of,
 )
-from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Status, Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Status, Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import is_out_of_step, keep_steps
 from bursar.billing.kiloclaw.suspension import start_again
 from bursar.billing.steps import Step, StepKind

@@ -7,7 +7,8 @@ from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
-from bursar.billing.kiloclaw.rows import MailKey, Status, Subscription, hosting_of, with_instance, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import MailKey, Status, Subscription, hosting_of, with_instance
 
 
 def suspend(

@@ -8,12 +8,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from bursar.billing.errors import UndeclaredTransition
-
-if TYPE_CHECKING:
-    from bursar.billing.kiloclaw.rows import Subscription
+from bursar.billing.kiloclaw.rows import Subscription
 
 
 class State(Enum):
@@ -116,7 +113,7 @@ _PAID: Mapping[tuple[str, str], State] = MappingProxyType(
 )
 
 
-def state_of(row: "Subscription | None") -> State:
+def state_of(row: Subscription | None) -> State:
     """Where the row stands; UndeclaredTransition for a combination that no rule knows."""
     if row is None:
         return State.NO_ROW
@@ -128,7 +125,7 @@ def state_of(row: "Subscription | None") -> State:
     return state
 
 
-def check_transition(before: "Subscription | None", after: "Subscription") -> None:
+def check_transition(before: Subscription | None, after: Subscription) -> None:
     """Raises UndeclaredTransition for a change of the state that is not declared; the message is parked."""
     source, target = state_of(before), state_of(after)
     if source != target and (source, target) not in DECLARED:

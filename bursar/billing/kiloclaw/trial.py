@@ -9,7 +9,8 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
 from bursar.billing.kiloclaw.access import access
-from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of
 
 
 def trial_eligible(hosting: Hosting) -> bool:

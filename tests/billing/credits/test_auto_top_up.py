@@ -15,7 +15,8 @@ from bursar.billing.credits.deposits import top_up_deposited
 from bursar.billing.credits.ledger import Credits
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
-from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
 from bursar.billing.operations import Ended, Failure, OperationFacts
 from bursar.billing.steps import StepKind
 from tests.billing.credits.crediting import DOLLAR, DUE, a_credit_row, balance, with_credits

@@ -10,7 +10,8 @@ from bursar.billing.errors import Refused, UndeclaredTransition
 from bursar.billing.kiloclaw.deletion import delete_user
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.reads import SubscriptionsRead, subscriptions_read
-from bursar.billing.kiloclaw.rows import Instance, Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import Instance, Subscription, hosting_of
 from bursar.billing.kiloclaw.stripe_events import subscription_event
 from bursar.billing.kiloclaw.transitions import DECLARED, State, state_of
 from bursar.billing.operations import Operations
@@ -106,7 +107,7 @@ def test_kc_1_a_combination_that_no_rule_knows_is_no_state(impossible: Subscript
 def test_kc_120_who_may_be_deleted_is_declared(state: State) -> None:
     row = replace(ROWS[state], cancel_at_period_end=state is State.ACTIVE)
     try:
-        delete_user(an_account(row).having(Operations()), NOW)
+        delete_user(an_account(row).having(Operations()), (), NOW)
     except Refused:
         assert (state, State.DELETED) not in DECLARED
     else:

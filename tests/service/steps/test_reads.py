@@ -5,7 +5,8 @@ from typing import Any
 from bursar.billing.account import Account
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Permanent, Retryable
-from bursar.billing.kiloclaw.rows import hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import hosting_of
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.steps import StepKind
 from bursar.service.broker.publisher import NotConfirmed

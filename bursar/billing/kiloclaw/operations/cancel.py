@@ -14,7 +14,8 @@ from bursar.billing.kiloclaw.enforcement import then
 from bursar.billing.kiloclaw.following import status_of
 from bursar.billing.kiloclaw.operations.schedule import released, standing_schedule
 from bursar.billing.kiloclaw.phases import COMMIT_MONTHS
-from bursar.billing.kiloclaw.rows import Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import keep_steps
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, begin

@@ -23,7 +23,8 @@ from bursar.billing.kiloclaw.phases import (
     shown,
     stays_commit,
 )
-from bursar.billing.kiloclaw.rows import Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import keep_steps, terms_of
 from bursar.billing.operations import IN_PROGRESS, Ended, Operation, OperationFacts, Plan, begin
 from bursar.billing.stripe_calls import Call, Method

@@ -22,7 +22,8 @@ from bursar.billing.kiloclaw.phases import (
     whose,
     without_schedule,
 )
-from bursar.billing.kiloclaw.rows import ScheduledBy, Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import ScheduledBy, Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import KEEP_SCHEDULE, KeepAsked, with_kept
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan

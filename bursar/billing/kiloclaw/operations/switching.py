@@ -31,7 +31,8 @@ from bursar.billing.kiloclaw.phases import (
     switch_to_commit,
     without_schedule,
 )
-from bursar.billing.kiloclaw.rows import ScheduledBy, Subscription, hosting_of, with_row
+from bursar.billing.kiloclaw.row_changes import with_row
+from bursar.billing.kiloclaw.rows import ScheduledBy, Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import terms_of
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, begin
 from bursar.billing.stripe_calls import Call, Method
