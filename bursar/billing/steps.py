@@ -19,6 +19,7 @@ class StepKind(StrEnum):
     AUDIT = "audit"  # recompute credit accounts from their entries (CR-4)
     FIND_INVOICE = "find_invoice"  # that a refunded charge had paid (CR-11)
     END_SUBSCRIPTION = "end_subscription"  # at Stripe, of a user who was deleted (KC-120)
+    END_CUSTOMER = "end_customer"  # likewise: the pages they left open, and what was paid there unheard of
 
 
 class StepState(StrEnum):

@@ -16,6 +16,7 @@ from bursar.db.connections import Connection
 
 PERSONAL_FIELDS = ("user_id", "account_key", "stripe_customer_id", "email", "name")
 ERASED = "erased with its user"
+OUTLIVING = (StepKind.END_SUBSCRIPTION, StepKind.END_CUSTOMER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +119,13 @@ async def _instances(connection: Connection, deletion: Deletion, tombstone: str)
 
 
 async def _steps(connection: Connection, deletion: Deletion, tombstone: str) -> None:
-    """Only what ends their subscriptions at Stripe outlives them (KC-120): a mail or a read loses its lease with it."""
+    """Only what ends their subscriptions at Stripe outlives them (KC-120): a mail or a read loses its lease with it.
+    `END_CUSTOMER` names the customer until it is settled.
+    """
     await connection.execute(
-        "DELETE FROM steps WHERE account_key = ANY($1::text[]) AND kind <> $2",
+        "DELETE FROM steps WHERE account_key = ANY($1::text[]) AND kind <> ALL($2::text[])",
         deletion.keys,
-        StepKind.END_SUBSCRIPTION,
+        list(OUTLIVING),
     )
     await connection.execute("UPDATE steps SET account_key = $2 WHERE account_key = $1", deletion.key, tombstone)
 

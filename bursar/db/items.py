@@ -40,7 +40,8 @@ class MessageCopy:
 class StepAnswer:
     """Ends a step in the transaction that decides on its outcome; void when its lease or the asking is no longer the
     newest. `again_at` (real time) is when to ask again if the decision finds the answer outdated; at once without it.
-    `result` is kept for whoever asks how an operation ended.
+    `result` is kept for whoever asks how an operation ended. A step that `forgets` loses its key and payload when it is
+    done or dropped: they name who was deleted (KC-121).
     """
 
     step_id: int
@@ -50,6 +51,7 @@ class StepAnswer:
     error: str | None = None
     again_at: datetime | None = None
     result: Mapping[str, Any] | None = None
+    forgets: bool = False
 
 
 @dataclass(frozen=True, slots=True)

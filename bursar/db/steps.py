@@ -180,6 +180,20 @@ async def settle(connection: Connection, answers: Sequence[StepAnswer], real_now
         [answer.again_at for answer in answers],
         [dumps(answer.result) if answer.result is not None else None for answer in answers],
     )
+    forgetting = [answer.step_id for answer in answers if answer.forgets]
+    if forgetting:
+        await _forget(connection, forgetting)
+
+
+async def _forget(connection: Connection, step_ids: Sequence[int]) -> None:
+    """That such a step ended stays, not whom it was about; one that is due again still needs to know."""
+    await connection.execute(
+        """
+        UPDATE steps SET key = kind || ':' || id, payload = '{}' WHERE id = ANY($1::bigint[])
+            AND state IN ('done', 'dropped')
+        """,
+        step_ids,
+    )
 
 
 async def revive_failed_reads(connection: Connection, failed_before: datetime, real_now: datetime, limit: int) -> int:

@@ -104,13 +104,13 @@ def invoice_found(step: ClaimedStep, event: ChargeEvent, invoice_ids: tuple[str,
     return _answering(step, frozenset({Credits}), decide, _answer(step, StepState.DONE))
 
 
-def step_ended(step: ClaimedStep, state: StepState, error: str | None = None) -> Item:
-    """The step ends and nothing else changes."""
+def step_ended(step: ClaimedStep, state: StepState, error: str | None = None, *, forgets: bool = False) -> Item:
+    """The step ends and nothing else changes; whom it was about is erased with it where it `forgets` (KC-121)."""
 
     def decide(account: Account, _: Situation) -> Decision:
         return Decision(account, counts={f"step_{state}": 1})
 
-    return _answering(step, frozenset(), decide, _answer(step, state, error))
+    return _answering(step, frozenset(), decide, replace(_answer(step, state, error), forgets=forgets))
 
 
 def instance_outcome(claimed: ClaimedInstance) -> Item:

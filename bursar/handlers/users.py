@@ -45,13 +45,13 @@ def adopting(profile: Item, stripe_customer_id: str, real_now: datetime) -> Also
     return also
 
 
-def deletion_item(command_id: str, user_id: str) -> Item:
+def deletion_item(command_id: str, user_id: str, customer_ids: Sequence[str]) -> Item:
     """Delete the user where the rules allow it (KC-120); with `erasing` beside it."""
     return Item(
         command_id,
         user_key(user_id),
         DELETION_PARTS,
-        lambda account, facts: delete_user(account, facts.now),
+        lambda account, facts: delete_user(account, customer_ids, facts.now),
         Dedupe.STATE,
         actor="api",
     )

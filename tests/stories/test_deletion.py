@@ -52,6 +52,35 @@ async def test_kc_120_a_subscription_under_a_schedule_is_ended(world: World) -> 
     assert world.stripe.subscription(subscription_id)["status"] == "canceled"
 
 
+async def test_kc_120_pages_left_open_are_closed(world: World) -> None:
+    """Whoever paid there afterwards would pay for nobody, and for ever."""
+    await world.product.put_user(USER, None)
+    await world.post(USER, "checkout", {"plan": "standard", **URLS})
+    bought = await world.client.post(f"/v1/users/{USER}/credits/checkout", json={"amount_cents": 2000})
+    assert bought.status_code == 200, bought.text
+    [customer] = world.stripe.all("customer")
+    assert len(world.stripe.all("checkout.session", status="open")) == 2
+    assert (await world.client.delete(f"/v1/users/{USER}")).status_code == 200
+    await world.watch.wait_until_settled()
+    await world.hear_stripe()
+
+    assert world.stripe.all("checkout.session", status="open") == []
+    assert await tables_holding(world.connection, USER, customer["id"]) == set()
+
+
+async def test_kc_120_a_subscription_that_was_paid_and_not_heard_of_is_ended(world: World) -> None:
+    await world.product.put_user(USER, None)
+    _, answer = await world.post(USER, "checkout", {"plan": "commit", **URLS})
+    session = await world.stripe.customer_pays(answer["session_id"])
+    assert await world.row(USER) == {}
+    assert (await world.client.delete(f"/v1/users/{USER}")).status_code == 200
+    await world.watch.wait_until_settled()
+
+    assert world.stripe.subscription(session["subscription"])["status"] == "canceled"
+    await world.hear_stripe()
+    assert await tables_holding(world.connection, USER, session["customer"]) == set()
+
+
 async def test_ms_9_ms_10_what_never_came_is_found_by_reconciling(world: World, database_url: str) -> None:
     """Its webhooks are lost, all of them."""
     await world.product.put_user(USER, None)

@@ -1,5 +1,6 @@
 """Deleting a user (KC-120): when it is refused, and what must still happen outside."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,8 +12,9 @@ from bursar.billing.operations import Operations
 from bursar.billing.steps import Step, StepKind
 
 
-def delete_user(account: Account, now: datetime) -> Decision:
-    """Have every live instance destroyed and every subscription ended at Stripe (parts: Profile, Hosting, Operations).
+def delete_user(account: Account, customer_ids: Iterable[str], now: datetime) -> Decision:
+    """Have every live instance destroyed and every subscription ended at Stripe (parts: Profile, Hosting, Operations);
+    with them whatever those customers of the user left open there, or bought and we did not hear of yet.
 
     The rows are erased in the same transaction (`db/deletion.py`); the steps and the instances outlive them.
     """
@@ -24,7 +26,8 @@ def delete_user(account: Account, now: datetime) -> Decision:
         raise Refused("operation_in_progress", "A change of this account at Stripe is under way.", status=409)
     instances = tuple(one if one.destroyed_at else _doomed(one, now) for one in hosting.instances)
     doomed = account.having(replace(hosting, instances=instances))
-    return Decision(doomed, tuple(map(_end, _subscription_ids(hosting))), reason="user deleted")
+    endings = (*map(_end, _subscription_ids(hosting)), *map(_end_customer, customer_ids))
+    return Decision(doomed, endings, reason="user deleted")
 
 
 def _is_owed_or_runs_on(row: Subscription) -> bool:
@@ -50,3 +53,9 @@ def _end(subscription_id: str) -> Step:
     return Step(
         StepKind.END_SUBSCRIPTION, f"end-subscription:{subscription_id}", {"stripe_subscription_id": subscription_id}
     )
+
+
+def _end_customer(customer_id: str) -> Step:
+    """Coalesced: a user who is told of again under that customer may be deleted again before it is done."""
+    payload = {"stripe_customer_id": customer_id}
+    return Step(StepKind.END_CUSTOMER, f"end-customer:{customer_id}", payload, coalesced=True)

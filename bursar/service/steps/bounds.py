@@ -59,6 +59,7 @@ STEPS: Mapping[StepKind, Bounds] = MappingProxyType(
         StepKind.FIND_INVOICE: Bounds(2, 45, 20, Backoff(timedelta(seconds=5), timedelta(hours=4))),
         # over four days: nobody else ends what a deleted user would go on paying
         StepKind.END_SUBSCRIPTION: Bounds(4, 45, 40, Backoff(timedelta(seconds=5), timedelta(hours=4))),
+        StepKind.END_CUSTOMER: Bounds(4, 45, 40, Backoff(timedelta(seconds=5), timedelta(hours=4))),
     }
 )
 

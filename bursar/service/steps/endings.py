@@ -1,27 +1,43 @@
-"""Ending the subscriptions of a deleted user at Stripe (KC-120)."""
+"""Ending at Stripe what a deleted user would go on paying: subscriptions, and pages on which to buy (KC-120)."""
 
 import asyncio
-from typing import Protocol
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
 
-from bursar.billing.errors import Permanent, Retryable, describe
+from bursar.billing.credits.payments import TOP_UP
+from bursar.billing.errors import CallRefused, Permanent, Retryable, describe
 from bursar.billing.kiloclaw.following import UNENDED
 from bursar.billing.steps import StepKind, StepState
 from bursar.billing.stripe_calls import Call, Method
+from bursar.billing.stripe_lists import CheckoutSessions
 from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe_sales import CheckoutSession
 from bursar.db.items import Item
+from bursar.db.users import keys_of_customers
 from bursar.handlers.steps import step_ended
+from bursar.service.deciding.decider import Decider
 from bursar.service.steps.bounds import STEPS
 from bursar.service.steps.jobs import BeginCall, StepJob
 from bursar.service.steps.operations import StripeCalls
 
 # What may still be ended: `paused` and `incomplete` cost nothing yet, but may begin to.
 ENDABLE = UNENDED | {"paused", "incomplete"}
+OUR_PAGES = frozenset({"kiloclaw", TOP_UP})  # `metadata.type` of the checkout sessions that we open
+LOOKS = 2  # a page may be paid while it is being expired
+CUSTOMER_MISSING = "resource_missing"
 
 
 class EndsSubscriptions(StripeCalls, Protocol):
-    """What is asked of Stripe."""
+    """What is asked of Stripe to end one subscription."""
 
     async def retrieve_subscription(self, subscription_id: str) -> StripeSubscription | None: ...
+
+
+class EndsCustomers(StripeCalls, Protocol):
+    """What is asked of Stripe to end all that a customer has."""
+
+    async def list_subscriptions(self, customer_id: str) -> list[StripeSubscription]: ...
 
 
 class SubscriptionEnder:
@@ -33,26 +49,84 @@ class SubscriptionEnder:
         self._stripe = stripe
 
     async def attempt(self, job: StepJob, _: BeginCall) -> Item:
-        """The outcome. Raises `Retryable` for another attempt, also where Stripe refused, be it our key: it looks again
-        then, since the user would go on paying.
-        """
-        try:
-            async with asyncio.timeout(STEPS[self.kind].timeout_seconds):
-                await self._end(job, job.step.payload["stripe_subscription_id"])
-        except TimeoutError:
-            raise Retryable("Stripe did not answer in time") from None
-        except Permanent as error:
-            raise Retryable(f"Stripe did not end it ({describe(error)})") from None
+        """The outcome. Raises `Retryable` for another attempt."""
+        async with _tried_again(self.kind):
+            found = await self._stripe.retrieve_subscription(job.step.payload["stripe_subscription_id"])
+            if found:
+                await _end(self._stripe, job, found)
         return step_ended(job.step, StepState.DONE)
 
-    async def _end(self, job: StepJob, subscription_id: str) -> None:
-        found = await self._stripe.retrieve_subscription(subscription_id)
-        if found is None or found.status not in ENDABLE:
-            return
-        if found.schedule:
-            await self._call(job, Call("release", Method.RELEASE_SCHEDULE, found.schedule))
-        await self._call(job, Call("cancel", Method.CANCEL_SUBSCRIPTION, subscription_id))
 
-    async def _call(self, job: StepJob, call: Call) -> None:
-        # A key of each attempt's own, so that Stripe replays no stored failure: it looked first, and an end comes once.
-        await self._stripe.call(call, f"{job.step.key}:{job.step.asked}:{job.step.attempts}:{call.name}")
+class CustomerEnder:
+    """Expires the pages that the customer left open, then ends every subscription of ours, heard of or not."""
+
+    kind = StepKind.END_CUSTOMER
+
+    def __init__(self, stripe: EndsCustomers, decider: Decider) -> None:
+        self._stripe = stripe
+        self._decider = decider
+
+    async def attempt(self, job: StepJob, _: BeginCall) -> Item:
+        """The outcome; dropped where the customer is known as somebody's by now, to whom all of it belongs then. Raises
+        `Retryable` for another attempt.
+        """
+        customer_id = job.step.payload["stripe_customer_id"]
+        if await self._decider.with_connection(lambda connection: keys_of_customers(connection, [customer_id])):
+            return step_ended(job.step, StepState.DROPPED, forgets=True)
+        async with _tried_again(self.kind):
+            await self._end_all(job, customer_id)
+        return step_ended(job.step, StepState.DONE, forgets=True)
+
+    async def _end_all(self, job: StepJob, customer_id: str) -> None:
+        for look in range(LOOKS):
+            pages = await self._open_pages(job, customer_id)
+            for page in pages:
+                await self._expire(job, page, look)
+            for subscription in await self._stripe.list_subscriptions(customer_id):
+                if subscription.is_kiloclaw:
+                    await _end(self._stripe, job, subscription)
+            if not pages:
+                return
+        raise Retryable("pages were open at the second look, too")
+
+    async def _open_pages(self, job: StepJob, customer_id: str) -> list[CheckoutSession]:
+        params = {"customer": customer_id, "status": "open"}
+        try:
+            found = await _call(self._stripe, job, Call("list-open", Method.LIST_CHECKOUT_SESSIONS, params=params))
+        except CallRefused as refusal:
+            if refusal.code != CUSTOMER_MISSING:
+                raise
+            return []
+        return [one for one in CheckoutSessions.model_validate(found).data if one.metadata.get("type") in OUR_PAGES]
+
+    async def _expire(self, job: StepJob, page: CheckoutSession, look: int) -> None:
+        """A refusal is left to the next look: it may have been paid or expired meanwhile."""
+        with suppress(CallRefused):
+            await _call(self._stripe, job, Call(f"expire:{look}:{page.id}", Method.EXPIRE_CHECKOUT_SESSION, page.id))
+
+
+async def _end(stripe: StripeCalls, job: StepJob, found: StripeSubscription) -> None:
+    if found.status not in ENDABLE:
+        return
+    if found.schedule:
+        await _call(stripe, job, Call(f"release:{found.schedule}", Method.RELEASE_SCHEDULE, found.schedule))
+    await _call(stripe, job, Call(f"cancel:{found.id}", Method.CANCEL_SUBSCRIPTION, found.id))
+
+
+async def _call(stripe: StripeCalls, job: StepJob, call: Call) -> Mapping[str, Any]:
+    # A key of each attempt's own, so that Stripe replays no stored failure: it looked first, and an end comes once.
+    return await stripe.call(call, f"{job.step.key}:{job.step.asked}:{job.step.attempts}:{call.name}")
+
+
+@asynccontextmanager
+async def _tried_again(kind: StepKind) -> AsyncIterator[None]:
+    """`Retryable` also where Stripe refused, be it our key: the next attempt looks again, since the user would go on
+    paying.
+    """
+    try:
+        async with asyncio.timeout(STEPS[kind].timeout_seconds):
+            yield
+    except TimeoutError:
+        raise Retryable("Stripe did not answer in time") from None
+    except Permanent as error:
+        raise Retryable(f"Stripe did not end it ({describe(error)})") from None

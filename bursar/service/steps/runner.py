@@ -19,7 +19,7 @@ from bursar.service.deciding.decider import Decider
 from bursar.service.gateways.mail import MailGateway
 from bursar.service.observability.metrics import Metrics
 from bursar.service.steps.bounds import UNRESOLVED_AFTER
-from bursar.service.steps.endings import SubscriptionEnder
+from bursar.service.steps.endings import CustomerEnder, SubscriptionEnder
 from bursar.service.steps.instance_crew import InstanceApi, InstanceCrew
 from bursar.service.steps.invoices import InvoiceFinder
 from bursar.service.steps.jobs import StepWork
@@ -68,6 +68,7 @@ class StepRunner:
         works: tuple[StepWork, ...] = (
             SubscriptionsReader(outside.stripe, catalogue),
             SubscriptionEnder(outside.stripe),
+            CustomerEnder(outside.stripe, decider),
             InvoiceFinder(outside.stripe),
             *checks,
         )

@@ -34,7 +34,7 @@ async def known_again(decider: Decider, user_id: str, stripe_customer_id: str | 
 
 
 async def _delete(decider: Decider, gone: Deletion, command_id: str) -> None:
-    item = deletion_item(command_id, gone.user_id)
+    item = deletion_item(command_id, gone.user_id, gone.customer_ids)
     locked = [customer_item(command_id, customer_id) for customer_id in gone.customer_ids]
     outcomes = await decider.decide_together([*locked, item], erasing(item, gone))
     if outcomes[-1].error:

@@ -54,7 +54,7 @@ async def end(worker: Acting) -> None:
 
 
 async def states(worker: Acting) -> list[tuple[Any, ...]]:
-    return await worker.fetch("SELECT key, state, error FROM steps")
+    return await worker.fetch("SELECT key, state, error FROM steps WHERE kind = 'end_subscription'")
 
 
 async def test_kc_120_the_schedule_is_released_then_the_subscription_canceled(worker: Acting) -> None:

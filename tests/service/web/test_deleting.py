@@ -1,5 +1,6 @@
 """`DELETE /v1/users/{user}`: nothing is left of them, and nothing that comes late changes that (KC-120, KC-121)."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,13 +12,18 @@ import pytest
 from bursar.billing.account import Profile
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription
+from bursar.billing.stripe_calls import Call, Method
 from bursar.db.items import Outcome, OutcomeState
 from bursar.handlers.messages import ReceivedMessage, account_of_event, item_of, resolve_accounts
 from bursar.service.deciding.decider import Decider
+from bursar.service.steps.endings import CustomerEnder
+from bursar.service.steps.step_crew import StepCrew
+from bursar.service.steps.together import Together
 from bursar.service.web.deleting import deleted
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW, a_paid_row, event_json, subscription_json
 from tests.db.deciding import an_item
 from tests.db.scanning import tables_holding
+from tests.service.steps.acting import FakeStripe
 from tests.service.web.serving import API, Served
 
 USER, CUSTOMER, EMAIL = "u-4f1c", "cus_4f1c", "ada.lovelace@example.test"
@@ -74,7 +80,25 @@ async def make_user(web: Served, row: Subscription) -> None:
 
 
 async def delete(web: Served, user: str = USER) -> httpx.Response:
-    return await web.client.delete(f"/v1/users/{user}", headers=API)
+    """Deleted, and their customers ended at Stripe, which until then must be known."""
+    answer = await web.client.delete(f"/v1/users/{user}", headers=API)
+    await end_customers(web)
+    return answer
+
+
+async def end_customers(web: Served) -> None:
+    ender = CustomerEnder(NothingOpen(), web.decider)
+    crew = StepCrew(ender, web.decider, Together(web.decider), web.metrics)
+    for job in await crew.claim(16):
+        await crew.carry_out(job)
+
+
+class NothingOpen(FakeStripe):
+    """No customer has anything open at Stripe."""
+
+    async def call(self, call: Call, idempotency_key: str) -> Mapping[str, Any]:
+        assert call.method is Method.LIST_CHECKOUT_SESSIONS, f"{call.name} was not expected, under {idempotency_key}"
+        return {"data": []}
 
 
 async def test_kc_121_no_table_holds_a_deleted_user(web: Served, connection: asyncpg.Connection) -> None:
@@ -105,8 +129,11 @@ async def test_kc_120_what_outlives_the_rows(web: Served, connection: asyncpg.Co
     await make_user(web, canceling())
     await delete(web)
     tombstone = await connection.fetchval("SELECT user_id FROM users")
-    steps = await connection.fetch("SELECT key, account_key, state FROM steps ORDER BY key")
+    steps = await connection.fetch(
+        "SELECT regexp_replace(key, '[0-9]+$', 'n'), account_key, state FROM steps ORDER BY kind, key"
+    )
     assert [tuple(step) for step in steps] == [
+        ("end_customer:n", tombstone, "done"),
         ("end-subscription:sub_4f1c", tombstone, "due"),
         ("end-subscription:sub_early", tombstone, "due"),
     ]
@@ -209,6 +236,8 @@ async def test_a_customer_who_becomes_known_meanwhile_is_erased_too(
     await make_user(web, canceling())
     await connection.execute("UPDATE early_events SET stripe_customer_id = 'cus_second'")
     await deleted(decider, USER, "command:1")
+    assert await tables_holding(connection, "cus_second", *PERSONAL) == {"steps.key", "steps.payload"}
+    await end_customers(web)
     assert await tables_holding(connection, "cus_second", *PERSONAL) == set()
 
 
