@@ -7,8 +7,8 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict
 
 from bursar.billing.account import Account, Profile
-from bursar.billing.stripe_calls import Call, Method
-from bursar.billing.stripe_lists import Customers
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.lists import Customers
 
 FIND, CREATE = "find-customer", "create-customer"
 

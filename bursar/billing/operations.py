@@ -18,7 +18,7 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import CallRefused, Permanent, Refused
 from bursar.billing.steps import Step, StepKind
-from bursar.billing.stripe_calls import VIEWS, Call
+from bursar.billing.stripe.calls import VIEWS, Call
 
 MAX_CALLS = 24  # of one round; more is a bug
 MAX_ROUNDS = 20  # as many as a step has attempts: an outage spends a key each time

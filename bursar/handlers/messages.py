@@ -18,8 +18,8 @@ from bursar.billing.errors import UnreadableMessage
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.kiloclaw.schedule_events import schedule_event
 from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_event
-from bursar.billing.stripe_objects import InvoiceEvent, SubscriptionEvent
-from bursar.billing.stripe_schedules import ScheduleEvent
+from bursar.billing.stripe.objects import InvoiceEvent, SubscriptionEvent
+from bursar.billing.stripe.schedules import ScheduleEvent
 from bursar.db import users
 from bursar.db.connections import Connection
 from bursar.db.early_disputes import keys_of_payments

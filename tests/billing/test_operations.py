@@ -24,7 +24,7 @@ from bursar.billing.operations import (
     begin,
 )
 from bursar.billing.steps import StepKind
-from bursar.billing.stripe_calls import Call, Method
+from bursar.billing.stripe.calls import Call, Method
 
 AT = datetime(2026, 6, 1, tzinfo=UTC)
 VOID = Call("", Method.VOID_INVOICE)

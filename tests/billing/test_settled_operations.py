@@ -5,7 +5,7 @@ from typing import Any
 
 from bursar.billing.errors import Refused
 from bursar.billing.operations import ABANDONED, Ended, Journal, Plan, advance
-from bursar.billing.stripe_calls import Call, Method
+from bursar.billing.stripe.calls import Call, Method
 
 AT = datetime(2026, 6, 1, 9, tzinfo=UTC)
 OPEN = {"id": "in_1", "status": "open"}

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from bursar.billing.stripe_calls import VIEWS, Method
-from bursar.billing.stripe_lists import InvoicePayment
-from bursar.billing.stripe_objects import StripeInvoice, StripeObject, StripeSubscription
-from bursar.billing.stripe_sales import (
+from bursar.billing.stripe.calls import VIEWS, Method
+from bursar.billing.stripe.lists import InvoicePayment
+from bursar.billing.stripe.objects import StripeInvoice, StripeObject, StripeSubscription
+from bursar.billing.stripe.sales import (
     CheckoutSession,
     Created,
     PaymentIntent,
@@ -17,7 +17,7 @@ from bursar.billing.stripe_sales import (
     PortalSession,
     StripeCustomer,
 )
-from bursar.billing.stripe_schedules import StripeSchedule
+from bursar.billing.stripe.schedules import StripeSchedule
 from bursar.service.demo.generator import generated_lives
 from bursar.service.demo.lives import all_events, recorded_lives
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import stripe
 
-from bursar.billing.stripe_objects import API_VERSION
+from bursar.billing.stripe.objects import API_VERSION
 from bursar.service.stripe_stand_in.world import COMMIT, STANDARD, Card, Price
 from tests.stripe.stand_in import StripeStandIn
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from bursar.billing.stripe_objects import API_VERSION
+from bursar.billing.stripe.objects import API_VERSION
 
 PROJECT = Path(__file__).parents[2]
 HEADERS = {"Authorization": "Bearer sk_test_madeup", "Stripe-Version": API_VERSION}

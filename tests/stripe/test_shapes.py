@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import stripe
 
-from bursar.billing.stripe_objects import StripeInvoice, StripeObject, StripeSubscription
-from bursar.billing.stripe_schedules import StripeSchedule
+from bursar.billing.stripe.objects import StripeInvoice, StripeObject, StripeSubscription
+from bursar.billing.stripe.schedules import StripeSchedule
 from bursar.service.stripe_stand_in.world import Card
 from tests.stripe.asking import commit_with_schedule, sdk, subscribed
 from tests.stripe.stand_in import stripe_stand_in

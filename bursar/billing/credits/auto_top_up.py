@@ -13,8 +13,8 @@ from bursar.billing.errors import CallRefused, Refused
 from bursar.billing.kiloclaw.rows import Subscription
 from bursar.billing.operations import Plan
 from bursar.billing.steps import Step, StepKind
-from bursar.billing.stripe_calls import Call, Method
-from bursar.billing.stripe_sales import PaymentIntent
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.sales import PaymentIntent
 
 NAME = "credit-auto-top-up"
 SUCCEEDED = "succeeded"

@@ -11,7 +11,7 @@ from bursar.billing.customers import CustomerWanted, customer, customer_learnt, 
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, begin
-from bursar.billing.stripe_calls import Call, Method
+from bursar.billing.stripe.calls import Call, Method
 
 NAME = "credit-checkout"
 

@@ -13,7 +13,7 @@ from bursar.billing.credits.payments import ChargeEvent
 from bursar.billing.credits.settlement import INVOICE_PREFIX
 from bursar.billing.decision import Decision
 from bursar.billing.steps import Step, StepKind
-from bursar.billing.stripe_calls import Call, Method
+from bursar.billing.stripe.calls import Call, Method
 
 
 class RefundedCharge(BaseModel):

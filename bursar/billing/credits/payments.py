@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasPath, Field, NonNegativeInt
 
-from bursar.billing.stripe_objects import Id, StripeObject
+from bursar.billing.stripe.objects import Id, StripeObject
 
 TOP_UP = "credit_topup"  # `metadata.type` of a payment that tops up
 Object = AliasPath("data", "object")

@@ -14,7 +14,7 @@ from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import PaidPeriod, Subscription
 from bursar.billing.kiloclaw.scheduling import is_out_of_step, keep_steps
 from bursar.billing.kiloclaw.suspension import start_again
-from bursar.billing.stripe_objects import InvoiceLine, StripeInvoice
+from bursar.billing.stripe.objects import InvoiceLine, StripeInvoice
 
 CURRENCY = "usd"
 INVOICE_PREFIX = "in_"  # Stripe's, of invoice ids

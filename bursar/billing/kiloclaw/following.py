@@ -8,7 +8,7 @@ from typing import TypedDict
 from bursar.billing.catalogue import Catalogue, PaidPlan
 from bursar.billing.errors import UnknownStripeStatus, UnreadableMessage
 from bursar.billing.kiloclaw.rows import PaymentSource, ScheduledBy, Status, Subscription
-from bursar.billing.stripe_objects import StripeSubscription, SubscriptionItem
+from bursar.billing.stripe.objects import StripeSubscription, SubscriptionItem
 
 STATUS_OF = MappingProxyType[str, Status](
     {

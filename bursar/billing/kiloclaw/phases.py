@@ -11,8 +11,8 @@ from bursar.billing.catalogue import PaidPlan, Prices
 from bursar.billing.kiloclaw.following import status_of
 from bursar.billing.kiloclaw.rows import ScheduledBy
 from bursar.billing.kiloclaw.sent_phases import lasting, sent_back
-from bursar.billing.stripe_objects import StripeSubscription
-from bursar.billing.stripe_schedules import SchedulePhase, StripeSchedule
+from bursar.billing.stripe.objects import StripeSubscription
+from bursar.billing.stripe.schedules import SchedulePhase, StripeSchedule
 
 COMMIT_MONTHS = 6
 Whose = Literal["ours", "half_made", "foreign"]

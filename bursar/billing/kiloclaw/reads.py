@@ -14,7 +14,7 @@ from bursar.billing.kiloclaw.following import NEVER_BEGUN, PAYING, UNENDED, diff
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, hosting_of
 from bursar.billing.kiloclaw.stripe_events import CREATED, apply, forget_early, taken_over
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.objects import StripeSubscription
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 

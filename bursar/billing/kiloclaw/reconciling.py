@@ -12,7 +12,7 @@ from bursar.billing.kiloclaw.following import UNENDED, follow
 from bursar.billing.kiloclaw.rows import EarlyEvent, Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import keep_steps, wants_schedule
 from bursar.billing.kiloclaw.stripe_events import CREATED, reading
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.objects import StripeSubscription
 
 STALE_AFTER = timedelta(days=35)  # a month's renewal tells something of every live subscription before
 # Of a row in credits the settlement of invoices says these (CR-55, CR-56).

@@ -7,7 +7,7 @@ from bursar.billing.kiloclaw.phases import KeptSchedule
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import hosting_of
 from bursar.billing.kiloclaw.scheduling import keep_steps, with_kept
-from bursar.billing.stripe_schedules import ScheduleEvent
+from bursar.billing.stripe.schedules import ScheduleEvent
 
 
 def schedule_event(account: Account, event: ScheduleEvent, catalogue: Catalogue) -> Decision:

@@ -5,7 +5,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
-from bursar.billing.stripe_schedules import SchedulePhase
+from bursar.billing.stripe.schedules import SchedulePhase
 
 Json = dict[str, Any]
 Take = Callable[[Any], Any]

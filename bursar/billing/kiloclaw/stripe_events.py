@@ -26,7 +26,7 @@ from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Status, Subscripti
 from bursar.billing.kiloclaw.scheduling import is_out_of_step, keep_steps
 from bursar.billing.kiloclaw.suspension import start_again
 from bursar.billing.steps import Step, StepKind
-from bursar.billing.stripe_objects import InvoiceEvent, StripeSubscription, SubscriptionEvent, SubscriptionOfInvoice
+from bursar.billing.stripe.objects import InvoiceEvent, StripeSubscription, SubscriptionEvent, SubscriptionOfInvoice
 
 CREATED = "customer.subscription.created"
 DELETED = "customer.subscription.deleted"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.objects import StripeSubscription
 from bursar.service.gateways.stripe.pages import EventsPage, SubscriptionsPage
 
 

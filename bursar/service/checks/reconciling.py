@@ -10,7 +10,7 @@ from bursar.billing.account import CUSTOMER_PREFIX, customer_key, user_key
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import Permanent
 from bursar.billing.kiloclaw.reconciling import Finding, FindingKind, Owned, compared
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.objects import StripeSubscription
 from bursar.db import reconciliation
 from bursar.db.connections import Connection
 from bursar.db.items import OutcomeState

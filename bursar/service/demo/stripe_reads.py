@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bursar.billing.stripe_objects import API_VERSION
+from bursar.billing.stripe.objects import API_VERSION
 from bursar.service.demo.lives import JsonObject, Life, all_events, final_subscriptions, read_lives
 from bursar.service.demo.schedules import Schedules
 from bursar.service.demo.standing_in import has_bearer, listen, port_parser, serve_until_orphaned

@@ -9,10 +9,10 @@ from bursar.billing.credits.payments import TOP_UP
 from bursar.billing.errors import CallRefused, Permanent, Retryable, describe
 from bursar.billing.kiloclaw.following import UNENDED
 from bursar.billing.steps import StepKind, StepState
-from bursar.billing.stripe_calls import Call, Method
-from bursar.billing.stripe_lists import CheckoutSessions
-from bursar.billing.stripe_objects import StripeSubscription
-from bursar.billing.stripe_sales import CheckoutSession
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.lists import CheckoutSessions
+from bursar.billing.stripe.objects import StripeSubscription
+from bursar.billing.stripe.sales import CheckoutSession
 from bursar.db.items import Item
 from bursar.db.users import keys_of_customers
 from bursar.handlers.steps import step_ended

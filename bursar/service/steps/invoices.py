@@ -5,7 +5,7 @@ import asyncio
 from bursar.billing.credits.invoice_refunds import RefundedCharge
 from bursar.billing.errors import Retryable
 from bursar.billing.steps import StepKind
-from bursar.billing.stripe_lists import InvoicePayments
+from bursar.billing.stripe.lists import InvoicePayments
 from bursar.db.items import Item
 from bursar.handlers.steps import invoice_found
 from bursar.service.steps.bounds import STEPS

@@ -13,7 +13,7 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import CallRefused, KeySpent, Permanent, Retryable, Stale
 from bursar.billing.operations import MAX_CALLS, Ended, Failure, Journal, Operation, Plan, advance
 from bursar.billing.steps import StepKind
-from bursar.billing.stripe_calls import Call
+from bursar.billing.stripe.calls import Call
 from bursar.db import operations
 from bursar.db.connections import Connection
 from bursar.db.items import Item

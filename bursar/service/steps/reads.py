@@ -7,7 +7,7 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import Retryable
 from bursar.billing.kiloclaw.reads import ReadTargets, SubscriptionsRead, read_targets
 from bursar.billing.steps import StepKind
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.objects import StripeSubscription
 from bursar.db.items import Item
 from bursar.handlers.steps import read_outcome, read_parts
 from bursar.service.steps.bounds import STEPS

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Protocol
 
-from bursar.billing.stripe_objects import API_VERSION
+from bursar.billing.stripe.objects import API_VERSION
 from bursar.service.demo.lives import JsonObject
 from bursar.service.stripe_stand_in.faults import Fault, Faults
 from bursar.service.stripe_stand_in.forms import Params

@@ -6,7 +6,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt
 
 from bursar.billing.errors import CallRefused, KeySpent, Retryable, describe
 from bursar.billing.kiloclaw.operations.portal import portal_address
-from bursar.billing.stripe_calls import VIEWS
+from bursar.billing.stripe.calls import VIEWS
 from bursar.service.web.dependencies import WebDependencies
 from bursar.service.web.problems import StripeUnavailable, refused
 

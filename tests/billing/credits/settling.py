@@ -8,7 +8,7 @@ from bursar.billing.credits.ledger import Credits, Entry, EntryKind
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_event
-from bursar.billing.stripe_objects import InvoiceEvent
+from bursar.billing.stripe.objects import InvoiceEvent
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW, STANDARD, a_paid_row, an_event, event_json
 
 METADATA = {"type": "kiloclaw", "userId": "ada", "plan": "standard", "funding": "credits"}

@@ -9,7 +9,7 @@ from uuid import UUID
 from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue, EarlybirdTerms, KiloclawTerms, Prices
 from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Instance, Subscription
-from bursar.billing.stripe_objects import InvoiceEvent, StripeSubscription, SubscriptionEvent
+from bursar.billing.stripe.objects import InvoiceEvent, StripeSubscription, SubscriptionEvent
 
 NOW = datetime(2026, 6, 1, 9, tzinfo=UTC)
 DAY = timedelta(days=1)

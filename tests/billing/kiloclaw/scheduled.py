@@ -5,7 +5,7 @@ from typing import Any
 
 from bursar.billing.calendar import add_months
 from bursar.billing.kiloclaw.phases import ScheduleTerms
-from bursar.billing.stripe_schedules import SchedulePhase, StripeSchedule
+from bursar.billing.stripe.schedules import SchedulePhase, StripeSchedule
 from tests.billing.kiloclaw.making import CATALOGUE, COMMIT, NOW, STANDARD
 
 COMMIT_END = add_months(NOW, 6)

@@ -19,9 +19,9 @@ from bursar.billing.kiloclaw.scheduling import KeepAsked
 from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_event
 from bursar.billing.operations import Ended, Failure, Journal, OperationFacts, Plan, advance
 from bursar.billing.steps import StepKind
-from bursar.billing.stripe_calls import Call, Method
-from bursar.billing.stripe_objects import InvoiceEvent, StripeSubscription, SubscriptionEvent
-from bursar.billing.stripe_schedules import ScheduleEvent, StripeSchedule
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.objects import InvoiceEvent, StripeSubscription, SubscriptionEvent
+from bursar.billing.stripe.schedules import ScheduleEvent, StripeSchedule
 from bursar.service.demo.generator import generated_lives
 from bursar.service.demo.lives import Life, recorded_lives
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW

@@ -8,7 +8,7 @@ import pytest
 from bursar.billing.calendar import add_months
 from bursar.billing.kiloclaw.phases import KeptSchedule, commit_course, shown, switch_to_commit, whose
 from bursar.billing.kiloclaw.sent_phases import sent_back
-from bursar.billing.stripe_schedules import SchedulePhase
+from bursar.billing.stripe.schedules import SchedulePhase
 from tests.billing.kiloclaw.making import CATALOGUE, COMMIT, DAY, NOW, STANDARD, a_stripe_subscription
 from tests.billing.kiloclaw.scheduled import (
     COMMIT_END,

@@ -12,7 +12,7 @@ from bursar.billing.kiloclaw.reads import (
     tells_of_the_row,
 )
 from bursar.billing.kiloclaw.rows import EarlyEvent, Subscription, hosting_of
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.objects import StripeSubscription
 from tests.billing.kiloclaw.making import (
     CATALOGUE,
     DAY,

@@ -11,7 +11,7 @@ from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.kiloclaw.schedule_events import schedule_event
 from bursar.billing.kiloclaw.stripe_events import subscription_event
 from bursar.billing.steps import StepKind
-from bursar.billing.stripe_schedules import ScheduleEvent
+from bursar.billing.stripe.schedules import ScheduleEvent
 from tests.billing.kiloclaw.making import (
     CATALOGUE,
     COMMIT,

@@ -9,7 +9,7 @@ from bursar.billing.errors import UnknownStripeStatus, UnreadableMessage
 from bursar.billing.kiloclaw.rows import EarlyEvent, Subscription, hosting_of
 from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_event
 from bursar.billing.steps import StepKind
-from bursar.billing.stripe_objects import StripeSubscription, SubscriptionEvent
+from bursar.billing.stripe.objects import StripeSubscription, SubscriptionEvent
 from tests.billing.kiloclaw.making import (
     CATALOGUE,
     COMMIT,

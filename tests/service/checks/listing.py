@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.objects import StripeSubscription
 from bursar.service.gateways.stripe.pages import EventsPage, SubscriptionsPage
 
 

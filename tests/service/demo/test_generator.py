@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from bursar.billing.stripe_objects import API_VERSION, SubscriptionEvent
+from bursar.billing.stripe.objects import API_VERSION, SubscriptionEvent
 from bursar.service.demo.generator import KINDS, generate_events, generated_lives
 from bursar.service.demo.lives import Life, all_events, final_subscriptions, recorded_lives
 from tests.service.demo.shape_tree import departures, parts_of, shape, shapes_of

@@ -17,8 +17,8 @@ from bursar.billing.kiloclaw.operations.schedule import keep_schedule
 from bursar.billing.kiloclaw.phases import KeptSchedule, ScheduleTerms
 from bursar.billing.kiloclaw.scheduling import KeepAsked
 from bursar.billing.operations import Ended, Journal, advance
-from bursar.billing.stripe_calls import Call, Method
-from bursar.billing.stripe_objects import API_VERSION
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.objects import API_VERSION
 from bursar.service.demo.generator import generated_lives
 from bursar.service.demo.lives import Life, customers_of_users
 from bursar.service.demo.stand_ins import StandIns, running_stand_ins

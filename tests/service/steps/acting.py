@@ -10,8 +10,8 @@ from bursar.billing.account import Account, Profile, user_key
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription
 from bursar.billing.steps import StepKind
-from bursar.billing.stripe_calls import Call
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.calls import Call
+from bursar.billing.stripe.objects import StripeSubscription
 from bursar.db.items import Item, Outcome
 from bursar.db.ticks import Tick
 from bursar.handlers.steps import mail_stopped

@@ -13,7 +13,7 @@ from bursar.billing.decision import Decision
 from bursar.billing.errors import CallRefused, KeySpent
 from bursar.billing.operations import Ended, Operation, OperationFacts, Operations, Plan, begin, keeping
 from bursar.billing.steps import StepKind
-from bursar.billing.stripe_calls import Call, Method
+from bursar.billing.stripe.calls import Call, Method
 from bursar.db.connections import Connection
 from bursar.db.items import Item, NewLease, Outcome, Situation
 from bursar.handlers.operations import operation_stopped

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from bursar.billing.errors import CallRefused, KeySpent, Permanent
-from bursar.billing.stripe_calls import Call, Method
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.objects import StripeSubscription
 from bursar.service.steps.bounds import STEPS
 from bursar.service.steps.endings import CustomerEnder
 from bursar.service.steps.step_crew import StepCrew

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bursar.billing.errors import CallRefused, KeySpent, Permanent
-from bursar.billing.stripe_calls import Call
+from bursar.billing.stripe.calls import Call
 from bursar.service.gateways.instances import CallOutcome, CallResult
 from bursar.service.steps.endings import SubscriptionEnder
 from bursar.service.steps.step_crew import StepCrew

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from bursar.billing.errors import Retryable
-from bursar.billing.stripe_calls import Call, Method
+from bursar.billing.stripe.calls import Call, Method
 from bursar.db.items import Item
 from bursar.handlers.messages import ReceivedMessage, item_of
 from bursar.service.steps.invoices import InvoiceFinder

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from bursar.billing.errors import Retryable
 from bursar.billing.operations import Operation
-from bursar.billing.stripe_calls import Call
+from bursar.billing.stripe.calls import Call
 from bursar.handlers.messages import ReceivedMessage
 from bursar.handlers.operations import OPERATIONS
 from bursar.service.deciding.decider import Decider

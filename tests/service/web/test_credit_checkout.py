@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import asyncpg
 import pytest
 
-from bursar.billing.stripe_calls import Method
+from bursar.billing.stripe.calls import Method
 from bursar.service.deciding.decider import Decider
 from tests.service.web.serving import Served, served
 from tests.service.web.test_kiloclaw_subscription import ScriptedStripe

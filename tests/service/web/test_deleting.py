@@ -12,7 +12,7 @@ import pytest
 from bursar.billing.account import Profile
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription
-from bursar.billing.stripe_calls import Call, Method
+from bursar.billing.stripe.calls import Call, Method
 from bursar.db.items import Outcome, OutcomeState
 from bursar.handlers.messages import ReceivedMessage, account_of_event, item_of, resolve_accounts
 from bursar.service.deciding.decider import Decider

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from bursar.billing.errors import CallRefused, KeySpent, Retryable
-from bursar.billing.stripe_calls import VIEWS, Call, Method
+from bursar.billing.stripe.calls import VIEWS, Call, Method
 from bursar.service.deciding.decider import Decider
 from tests.billing.kiloclaw.making import NOW, subscription_json
 from tests.db.deciding import a_subscription_item

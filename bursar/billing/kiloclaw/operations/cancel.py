@@ -19,9 +19,9 @@ from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import keep_steps
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, begin
-from bursar.billing.stripe_calls import Call, Method
-from bursar.billing.stripe_objects import StripeSubscription
-from bursar.billing.stripe_schedules import StripeSchedule
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.objects import StripeSubscription
+from bursar.billing.stripe.schedules import StripeSchedule
 
 NAME = "kiloclaw-cancel"
 CANCELABLE = frozenset({"active", "past_due"})

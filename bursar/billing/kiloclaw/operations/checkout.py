@@ -15,8 +15,8 @@ from bursar.billing.decision import Decision
 from bursar.billing.errors import CallRefused, Refused
 from bursar.billing.kiloclaw.rows import Hosting, hosting_of
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, begin
-from bursar.billing.stripe_calls import Call, Method
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.objects import StripeSubscription
 
 NAME = "kiloclaw-checkout"
 MAX_EXPIRED = 10  # open sessions: each checkout expires the ones before, and Stripe the rest within a day

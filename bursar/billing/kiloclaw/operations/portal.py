@@ -5,7 +5,7 @@ from typing import Any
 
 from bursar.billing.errors import Refused
 from bursar.billing.kiloclaw.rows import Hosting
-from bursar.billing.stripe_calls import Call, Method
+from bursar.billing.stripe.calls import Call, Method
 
 CONFIGURATION_KEY = "portal-configuration:kiloclaw"
 OURS = {"bursar": "kiloclaw"}

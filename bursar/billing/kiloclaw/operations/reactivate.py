@@ -19,8 +19,8 @@ from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import terms_of
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, begin
-from bursar.billing.stripe_calls import Call, Method
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.objects import StripeSubscription
 
 NAME = "kiloclaw-reactivate"
 REACTIVATED = {"cancel_at_period_end": False}

@@ -27,8 +27,8 @@ from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import keep_steps, terms_of
 from bursar.billing.operations import IN_PROGRESS, Ended, Operation, OperationFacts, Plan, begin
-from bursar.billing.stripe_calls import Call, Method
-from bursar.billing.stripe_objects import StripeInvoice, StripeSubscription
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.objects import StripeInvoice, StripeSubscription
 
 NAME = "kiloclaw-renew-commit"
 DESCRIPTION = "KiloClaw commit plan: six further months"

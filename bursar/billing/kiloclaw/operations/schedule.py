@@ -27,9 +27,9 @@ from bursar.billing.kiloclaw.rows import ScheduledBy, Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import KEEP_SCHEDULE, KeepAsked, with_kept
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan
-from bursar.billing.stripe_calls import Call, Method
-from bursar.billing.stripe_objects import StripeSubscription
-from bursar.billing.stripe_schedules import SchedulePhase, StripeSchedule
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.objects import StripeSubscription
+from bursar.billing.stripe.schedules import SchedulePhase, StripeSchedule
 
 Scheduling = Generator[Call, Any, StripeSchedule]
 

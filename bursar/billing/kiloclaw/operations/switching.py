@@ -35,9 +35,9 @@ from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import ScheduledBy, Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import terms_of
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, begin
-from bursar.billing.stripe_calls import Call, Method
-from bursar.billing.stripe_objects import StripeSubscription
-from bursar.billing.stripe_schedules import StripeSchedule
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.objects import StripeSubscription
+from bursar.billing.stripe.schedules import StripeSchedule
 
 SWITCH_NAME, UNSWITCH_NAME = "kiloclaw-switch-plan", "kiloclaw-cancel-plan-switch"
 MESSAGES = {

@@ -6,8 +6,8 @@ from types import MappingProxyType
 
 import stripe
 
-from bursar.billing.stripe_calls import READS, Method
-from bursar.billing.stripe_schedules import ENDED_SCHEDULE
+from bursar.billing.stripe.calls import READS, Method
+from bursar.billing.stripe.schedules import ENDED_SCHEDULE
 from bursar.service.gateways.stripe.requests import SdkMethod
 
 LISTS = frozenset(method for method in READS if method.endswith(".list"))

@@ -8,8 +8,8 @@ from typing import Any, Self
 from stripe import HTTPClient
 
 from bursar.billing.errors import CallRefused
-from bursar.billing.stripe_calls import VIEWS, Call, Method
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.calls import VIEWS, Call, Method
+from bursar.billing.stripe.objects import StripeSubscription
 from bursar.service.gateways.stripe.budget import STRIPE_ALLOWS_PER_SECOND, Priority, RateBudget
 from bursar.service.gateways.stripe.calls import LISTS, already_so, sdk_methods
 from bursar.service.gateways.stripe.errors import MISSING

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from bursar.billing.errors import CallRefused, Permanent, Retryable, UnreadableMessage
-from bursar.billing.stripe_objects import StripeObject, StripeSubscription
+from bursar.billing.stripe.objects import StripeObject, StripeSubscription
 from bursar.service.gateways.stripe.errors import MISSING
 
 PAGE_SIZE = 100

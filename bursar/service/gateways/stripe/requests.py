@@ -8,7 +8,7 @@ from typing import Any
 import stripe
 
 from bursar.billing.errors import BursarError, CallRefused, KeySpent, Retryable
-from bursar.billing.stripe_objects import API_VERSION
+from bursar.billing.stripe.objects import API_VERSION
 from bursar.service.gateways.stripe.budget import Priority, RateBudget
 from bursar.service.gateways.stripe.errors import translate
 from bursar.service.observability.metrics import Metrics

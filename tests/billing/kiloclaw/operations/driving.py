@@ -9,7 +9,7 @@ from bursar.billing.account import Account, Profile
 from bursar.billing.errors import CallRefused
 from bursar.billing.kiloclaw.rows import Subscription
 from bursar.billing.operations import Ended, Failure, Journal, OperationFacts, Operations, Plan, advance
-from bursar.billing.stripe_calls import VIEWS, Call
+from bursar.billing.stripe.calls import VIEWS, Call
 from tests.billing.kiloclaw import making
 from tests.billing.kiloclaw.making import CATALOGUE, NOW
 

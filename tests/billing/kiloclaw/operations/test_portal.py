@@ -7,7 +7,7 @@ import pytest
 from bursar.billing.errors import Refused
 from bursar.billing.kiloclaw.operations.portal import portal_address, portal_customer
 from bursar.billing.kiloclaw.rows import Hosting, Subscription
-from bursar.billing.stripe_calls import VIEWS, Call
+from bursar.billing.stripe.calls import VIEWS, Call
 from tests.billing.kiloclaw.making import DAY, NOW, a_paid_row, a_trial
 from tests.billing.kiloclaw.operations.driving import listed
 

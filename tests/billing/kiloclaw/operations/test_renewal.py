@@ -13,7 +13,7 @@ from bursar.billing.kiloclaw.phases import KeptSchedule
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.operations import Ended, Failure
 from bursar.billing.steps import StepKind
-from bursar.billing.stripe_calls import Method
+from bursar.billing.stripe.calls import Method
 from tests.billing.kiloclaw.making import CATALOGUE, COMMIT, NOW, STANDARD, a_paid_row, subscription_json
 from tests.billing.kiloclaw.operations.driving import Driven, an_account, drive, facts, listed
 from tests.billing.kiloclaw.scheduled import COMMIT_END, OURS, commit_phases, phase_json, schedule_json, terms, unix

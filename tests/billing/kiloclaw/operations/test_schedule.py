@@ -14,7 +14,7 @@ from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import KeepAsked
 from bursar.billing.operations import Ended
 from bursar.billing.steps import StepKind
-from bursar.billing.stripe_calls import Method
+from bursar.billing.stripe.calls import Method
 from tests.billing.kiloclaw.making import COMMIT, STANDARD, a_paid_row, subscription_json
 from tests.billing.kiloclaw.operations.driving import Driven, an_account, drive, facts
 from tests.billing.kiloclaw.scheduled import (

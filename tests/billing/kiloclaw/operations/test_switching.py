@@ -21,7 +21,7 @@ from bursar.billing.kiloclaw.phases import KeptSchedule
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.operations import Ended, Failure, Operations
 from bursar.billing.steps import StepKind
-from bursar.billing.stripe_calls import Method
+from bursar.billing.stripe.calls import Method
 from tests.billing.kiloclaw.making import CATALOGUE, COMMIT, DAY, NOW, STANDARD, a_paid_row, a_trial, subscription_json
 from tests.billing.kiloclaw.operations.driving import Driven, an_account, drive, facts
 from tests.billing.kiloclaw.scheduled import (

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from bursar.billing.errors import CallRefused, KeySpent, Permanent, Retryable
-from bursar.billing.stripe_calls import READS, VIEWS, Call, Method
+from bursar.billing.stripe.calls import READS, VIEWS, Call, Method
 from bursar.service.gateways.stripe import StripeGateway
 from tests.service.gateways.fake_http import FakeHttp, Reply
 from tests.service.gateways.stripe.answers import KEY, answer, listing, missing, page, refusal, subscription

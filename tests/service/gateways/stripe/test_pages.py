@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from bursar.billing.errors import BursarError, Retryable
-from bursar.billing.stripe_calls import Call, Method
+from bursar.billing.stripe.calls import Call, Method
 from bursar.service.gateways.stripe import Priority, RateBudget, StripeGateway
 from bursar.service.observability.metrics import Metrics
 from tests.service.gateways.fake_http import FakeHttp

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from bursar.billing.errors import BursarError, Permanent, Retryable, UnreadableMessage
-from bursar.billing.stripe_objects import StripeSubscription
+from bursar.billing.stripe.objects import StripeSubscription
 from bursar.service.gateways.stripe import MAX_PAGES, StripeGateway
 from tests.service.gateways.fake_http import FakeHttp, Reply
 from tests.service.gateways.stripe.answers import KEY, missing, page, refusal, subscription

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import AliasPath, ConfigDict, Field
 
-from bursar.billing.stripe_objects import Id, Metadata, StripeObject
+from bursar.billing.stripe.objects import Id, Metadata, StripeObject
 
 ENDED_SCHEDULE = frozenset({"released", "canceled", "completed"})
 

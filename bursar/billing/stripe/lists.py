@@ -1,7 +1,7 @@
 """Lists of Stripe's objects, all their pages together; the gateway bounds their number."""
 
-from bursar.billing.stripe_objects import Id, StripeInvoice, StripeObject, StripeSubscription
-from bursar.billing.stripe_sales import CheckoutSession, Created, PaymentIntent, PortalConfiguration, StripeCustomer
+from bursar.billing.stripe.objects import Id, StripeInvoice, StripeObject, StripeSubscription
+from bursar.billing.stripe.sales import CheckoutSession, Created, PaymentIntent, PortalConfiguration, StripeCustomer
 
 
 class Subscriptions(StripeObject):

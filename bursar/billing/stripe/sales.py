@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AliasPath, Field
 
-from bursar.billing.stripe_objects import Id, Metadata, StripeObject
+from bursar.billing.stripe.objects import Id, Metadata, StripeObject
 
 
 class StripeCustomer(StripeObject):

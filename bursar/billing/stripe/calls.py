@@ -6,7 +6,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from bursar.billing.stripe_lists import (
+from bursar.billing.stripe.lists import (
     CheckoutSessions,
     Customers,
     InvoicePayments,
@@ -16,8 +16,8 @@ from bursar.billing.stripe_lists import (
     PortalConfigurations,
     Subscriptions,
 )
-from bursar.billing.stripe_objects import StripeInvoice, StripeObject, StripeSubscription
-from bursar.billing.stripe_sales import (
+from bursar.billing.stripe.objects import StripeInvoice, StripeObject, StripeSubscription
+from bursar.billing.stripe.sales import (
     CheckoutSession,
     Created,
     PaymentIntent,
@@ -25,7 +25,7 @@ from bursar.billing.stripe_sales import (
     PortalSession,
     StripeCustomer,
 )
-from bursar.billing.stripe_schedules import StripeSchedule
+from bursar.billing.stripe.schedules import StripeSchedule
 
 
 class Method(StrEnum):
