@@ -3,7 +3,7 @@ calls.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any
@@ -23,7 +23,7 @@ from bursar.billing.stripe.schedules import ScheduleEvent
 from bursar.db import users
 from bursar.db.connections import Connection
 from bursar.db.early_disputes import keys_of_payments
-from bursar.db.items import Decide, Dedupe, Item, MessageCopy
+from bursar.db.items import Decide, Item, MessageCopy
 from bursar.handlers.credits import PARTS as CREDIT_PARTS
 from bursar.handlers.credits import dispute, is_of_top_up, payment, refund, top_up_invoice
 from bursar.handlers.reading import mapping, view
@@ -141,12 +141,6 @@ def item_of(message: ReceivedMessage, account_key: str, catalogue: Catalogue) ->
 def copy_of(message: ReceivedMessage) -> MessageCopy:
     """What is kept of a message that fails."""
     return MessageCopy(message.type, message.headers, message.body)
-
-
-def retry_of(message: ReceivedMessage, account_key: str, catalogue: Catalogue, attempts: int) -> Item:
-    """A parked message as an item, to be decided again from its row."""
-    item = item_of(message, account_key, catalogue)
-    return replace(item, dedupe=Dedupe.PARKED, attempts=attempts)
 
 
 def parsed(body: bytes) -> Any:  # noqa: ANN401 - parsed JSON

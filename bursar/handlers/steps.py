@@ -12,7 +12,7 @@ from bursar.billing.credits.ledger import Credits
 from bursar.billing.credits.payments import ChargeEvent
 from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain
-from bursar.billing.kiloclaw.enforcement import Circumstances, enforce, then
+from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.outcomes import instance_brought_about, mail_settled
 from bursar.billing.kiloclaw.reads import (
     SubscriptionsRead,
@@ -87,9 +87,7 @@ def read_outcome(
         facts = Circumstances(catalogue, situation.now, stripe_just_read=asked, slot_left=situation.slot_left)
         enforced = enforce(followed.account, facts, only={"destruction"})
         return (
-            followed
-            if enforced.account is followed.account and "stale" in enforced.counts
-            else then(followed, enforced)
+            followed if enforced.account is followed.account and "stale" in enforced.counts else followed.then(enforced)
         )
 
     return _answering(step, parts, decide, _answer(step, StepState.DONE, again_at=again_at))

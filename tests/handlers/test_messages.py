@@ -12,7 +12,6 @@ from bursar.handlers.messages import (
     account_of_event,
     item_of,
     resolve_accounts,
-    retry_of,
 )
 from tests.billing.kiloclaw.making import CATALOGUE, NOW, event_json, subscription_json
 
@@ -37,10 +36,6 @@ def test_ms_3_the_item_carries_the_messages_id_and_a_copy_to_park() -> None:
     assert (item.id, item.key, item.dedupe) == ("evt_1", "user:ada", Dedupe.INBOX)
     assert item.copy is not None
     assert item.copy.body == a_message().body
-
-
-def test_ms_6_a_retry_is_known_by_its_parked_row() -> None:
-    assert retry_of(a_message(), "user:ada", CATALOGUE, attempts=2).dedupe is Dedupe.PARKED
 
 
 @pytest.mark.parametrize(

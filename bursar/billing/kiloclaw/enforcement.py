@@ -194,13 +194,8 @@ def enforce(account: Account, facts: Circumstances, only: Collection[str] = tupl
     for name, rule in RULES.items():
         decided = rule(whole.account, facts) if name in only else None
         if decided:
-            whole = then(whole, decided)
+            whole = whole.then(decided)
     return whole if whole.counts or whole.account is not account else Decision.nothing(account, "stale")
-
-
-def then(first: Decision, second: Decision) -> Decision:
-    """Both decisions as one, the second made on the account that the first left."""
-    return first.then(second)
 
 
 def _advice(decision: Decision) -> Decision:

@@ -33,11 +33,6 @@ class Queues:
         self.lanes = [deque() for _ in range(self.partitions)]
 
     @property
-    def is_empty(self) -> bool:
-        """Whether nothing waits to be delivered."""
-        return not self.ticks and not any(self.lanes)
-
-    @property
     def waiting(self) -> list[int]:
         """The partitions in which something waits."""
         return [number for number, lane in enumerate(self.lanes) if lane]

@@ -1,6 +1,5 @@
 """Instance API and mail provider as the simulation plays them: they remember what truly happened."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -65,11 +64,6 @@ class SimulatedMails:
     sent: list[OutgoingMail] = field(default_factory=list)
     lied_about: set[str] = field(default_factory=set)  # keys of mails that were taken and lost
     next_answer: Answer | None = None
-
-    @property
-    def by_key(self) -> Counter[str]:
-        """How often each went out."""
-        return Counter(mail.key for mail in self.sent)
 
     def send(self, mail: OutgoingMail) -> SendResult:
         """One hand-over."""

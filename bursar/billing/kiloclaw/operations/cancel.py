@@ -10,7 +10,6 @@ from bursar.billing.account import Account
 from bursar.billing.calendar import add_months
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
-from bursar.billing.kiloclaw.enforcement import then
 from bursar.billing.kiloclaw.following import status_of
 from bursar.billing.kiloclaw.operations.schedule import released, standing_schedule
 from bursar.billing.kiloclaw.phases import COMMIT_MONTHS
@@ -83,7 +82,7 @@ def apply(account: Account, asked: Cancellation, ended: Ended, facts: OperationF
     canceled = _canceled_here(account, row)
     if row.version == asked.row_version:
         return canceled
-    return then(canceled, reading(canceled.account, "row_moved"))
+    return canceled.then(reading(canceled.account, "row_moved"))
 
 
 def pending(ends_at: datetime | None) -> dict[str, Any]:

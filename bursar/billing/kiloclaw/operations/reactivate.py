@@ -10,7 +10,6 @@ from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
-from bursar.billing.kiloclaw.enforcement import then
 from bursar.billing.kiloclaw.following import status_of
 from bursar.billing.kiloclaw.operations.schedule import ensure_schedule, recorded
 from bursar.billing.kiloclaw.phases import KeptSchedule, ScheduleTerms, plan_sold
@@ -71,9 +70,9 @@ def apply(account: Account, asked: Reactivation, ended: Ended, _: OperationFacts
     done = Decision(_reactivated_here(account, row), counts={"reactivated": 1})
     if ended.result["schedule"]:
         kept = KeptSchedule.model_validate(ended.result["schedule"])
-        done = then(done, recorded(done.account, asked.subscription_id, kept))
+        done = done.then(recorded(done.account, asked.subscription_id, kept))
     if row.version != asked.row_version:
-        done = then(done, reading(done.account, "row_moved"))
+        done = done.then(reading(done.account, "row_moved"))
     return replace(done, reason="reactivated by the user")
 
 

@@ -12,7 +12,6 @@ from bursar.billing.calendar import add_months
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import CallRefused, Permanent, Refused
-from bursar.billing.kiloclaw.enforcement import then
 from bursar.billing.kiloclaw.operations.schedule import recorded, running, standing_or_new, standing_schedule, written
 from bursar.billing.kiloclaw.phases import (
     COMMIT_MONTHS,
@@ -112,7 +111,7 @@ def apply(account: Account, asked: Renewal, ended: Ended, facts: OperationFacts)
     renewed = replace(row, commit_ends_at=asked.ends_at)
     done = Decision(with_row(account, renewed), counts={"renewed": 1})
     if ended.result["schedule"]:
-        done = then(done, recorded(done.account, asked.subscription_id, KeptSchedule(**ended.result["schedule"])))
+        done = done.then(recorded(done.account, asked.subscription_id, KeptSchedule(**ended.result["schedule"])))
     else:
         done = replace(done, steps=keep_steps(done.account, renewed, facts.catalogue))
     return replace(done, reason="commitment renewed by the user")
