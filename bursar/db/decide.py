@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from bursar.billing.errors import AskAgain
+from bursar.billing.errors import AskAgain, Retryable
 from bursar.billing.steps import StepState
 from bursar.db import accounts, change_log, destruction_days, erased, inbox, parked, steps
 from bursar.db.connections import Connection, rolled_back
@@ -13,6 +13,7 @@ from bursar.db.parts import load_accounts, save_accounts
 from bursar.db.saving import SaveContext
 
 MAX_ITEMS = 256
+MAX_MAKINGS = 4  # users may be deleted, or come back, while their accounts are being made
 
 Also = Callable[[Connection, Sequence[Outcome]], Awaitable[None]]
 
@@ -47,17 +48,15 @@ async def decide_batch(
         message = f"a batch has at most {MAX_ITEMS} items"
         raise ValueError(message)
     keys = sorted({item.key for item in items})
-    async with connection.transaction():
-        missing = set(keys) - await accounts.lock_accounts(connection, keys)
-        if not missing:
+    for _ in range(MAX_MAKINGS):
+        async with connection.transaction():
+            missing = set(keys) - await accounts.lock_accounts(connection, keys)
             noting = await _noting_erased(connection, items, missing, situation)
-            return await _decide_locked(connection, items, noting, limits, also)
-    made = missing - await erased.among(connection, missing)  # a deleted user's account is not made again
-    await accounts.make_accounts(connection, made, limits.partitions)
-    async with connection.transaction():
-        missing = set(keys) - await accounts.lock_accounts(connection, keys)
-        noting = await _noting_erased(connection, items, missing, situation)
-        return await _decide_locked(connection, items, noting, limits, also)
+            if missing <= noting.erased:
+                return await _decide_locked(connection, items, noting, limits, also)
+        # A deleted user's account is not made again; that of one who came back meanwhile is.
+        await accounts.make_accounts(connection, missing - noting.erased, limits.partitions)
+    raise Retryable("an account was deleted as often as it was made")
 
 
 async def _noting_erased(
