@@ -67,7 +67,7 @@ def _context() -> list[Processor]:
 def _rendering(log_format: LogFormat, stream: TextIO) -> list[Processor]:
     if log_format == "json" or (log_format == "auto" and not stream.isatty()):
         return [_redact, structlog.processors.JSONRenderer(serializer=_json)]
-    return [_redact, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
+    return [_redact, _on_lines, structlog.dev.ConsoleRenderer(colors=stream.isatty())]
 
 
 def _describe_exception(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  # noqa: ARG001
@@ -87,6 +87,11 @@ def _describe_exception(logger: WrappedLogger, method: str, event: EventDict) ->
 def _frames(error: BaseException) -> list[str]:
     frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
     return [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+def _on_lines(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  # noqa: ARG001
+    """A frame a line: people read it, and the console takes a stack as text."""
+    return {**event, "stack": "\n".join(event["stack"])} if "stack" in event else event
 
 
 def _redact(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:  # noqa: ARG001

@@ -68,6 +68,25 @@ def test_ms_14_a_foreign_exception_says_its_kind_and_place_but_not_its_text() ->
         assert any("parse" in frame for frame in line["stack"])
 
 
+def test_ms_14_on_a_terminal_too_an_exception_says_its_kind_and_place_but_not_its_text() -> None:
+    program = (
+        "configure_logging('info', 'console')\n"
+        "def parse():\n"
+        "    raise ValueError('Ann Lee, 1 Main Street')\n"
+        "for logger in (log, logging.getLogger('elsewhere')):\n"
+        "    try:\n"
+        "        parse()\n"
+        "    except ValueError:\n"
+        "        logger.exception('message failed')"
+    )
+    done = subprocess.run([sys.executable, "-c", PREAMBLE + program], capture_output=True, text=True, check=True)
+
+    assert done.stderr.count("message failed") == 2
+    assert done.stderr.count("ValueError at parse") == 2
+    assert "Ann Lee" not in done.stderr
+    assert any(line.endswith(" parse") for line in done.stderr.splitlines())
+
+
 def test_an_error_of_ours_says_its_sentence() -> None:
     [line] = lines_of(
         "from bursar.billing.errors import Retryable\n"
