@@ -37,9 +37,13 @@ def destroyed_item(command_id: str, user_id: str, instance_id: str) -> Item:
     return _item(command_id, user_id, lambda account, facts: record_destroyed_by_user(account, instance_id, facts.now))
 
 
-def earlybird_item(command_id: str, user_id: str, payment_id: str) -> Item:
+def earlybird_item(command_id: str, user_id: str, payment_id: str, catalogue: Catalogue) -> Item:
     """Record the one-time purchase."""
-    return _item(command_id, user_id, lambda account, _: record_earlybird(account, payment_id))
+
+    def decide(account: Account, facts: Situation) -> Decision:
+        return record_earlybird(account, payment_id, catalogue, facts.now)
+
+    return _item(command_id, user_id, decide)
 
 
 def checkout_item(command_id: str, user_id: str, wanted: WantedCheckout, catalogue: Catalogue, lease: NewLease) -> Item:

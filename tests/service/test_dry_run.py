@@ -127,7 +127,7 @@ async def test_kc_90_an_instance_that_would_be_started_is_listed(database_url: s
 
 async def test_kc_76_earlybird_warnings_are_listed_for_users_without_a_row(database_url: str) -> None:
     async with acting(database_url) as worker:
-        await worker.decider.decide([earlybird_item("command:1", "ada", "pi_1")])
+        await worker.decider.decide([earlybird_item("command:1", "ada", "pi_1", CATALOGUE)])
         effects = await foreseen(worker, at=CATALOGUE.kiloclaw.earlybird.access_until - HOUR)
         assert told(effects) == {("ada", "mail", "claw_earlybird_1d")}
 

@@ -88,7 +88,7 @@ async def test_kc_80_it_walks_its_index_page_by_page(connection: Connection, mod
 async def test_kc_76_a_purchase_through_the_api_is_warned_of_once_and_the_mail_says_the_day(database_url: str) -> None:
     async with acting(database_url) as worker:
         await worker.decider.decide([having(a_paid_row())])
-        await worker.decider.decide([earlybird_item("command:1", "ada", "pi_1")])
+        await worker.decider.decide([earlybird_item("command:1", "ada", "pi_1", CATALOGUE)])
         await worker.fetch("UPDATE kiloclaw_subscriptions SET status = 'canceled'")
         worker.clock.now = END - HOUR
         async with worker.decider.pool.acquire() as connection:

@@ -35,6 +35,15 @@ def start_again(account: Account) -> Account:
     return with_instance(account, instance.wanting("running") if instance else None)
 
 
+def resumed(account: Account) -> Account:
+    """Free the row of its suspension, whatever its status, where its instance can run: something else covers it."""
+    hosting = hosting_of(account)
+    row = hosting.subscription
+    if row is None or row.suspended_at is None or hosting.row_instance is None:
+        return account
+    return start_again(with_row(account, replace(row, suspended_at=None, destruction_deadline=None)))
+
+
 def mark_destroying(account: Account, row: Subscription, now: datetime) -> Decision:
     """Mark the row's instance for destruction; without a live one the row just loses its deadline (KC-73)."""
     instance = hosting_of(account).row_instance

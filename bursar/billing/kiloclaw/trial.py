@@ -8,9 +8,10 @@ from bursar.billing.account import Account, user_id_of
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
-from bursar.billing.kiloclaw.access import access
+from bursar.billing.kiloclaw.access import access, earlybird_covers
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of
+from bursar.billing.kiloclaw.suspension import resumed
 
 
 def trial_eligible(hosting: Hosting) -> bool:
@@ -78,13 +79,20 @@ def record_destroyed_by_user(account: Account, instance_id: str, now: datetime) 
     )
 
 
-def record_earlybird(account: Account, payment_id: str) -> Decision:
-    """Record the one-time purchase; the same payment again changes nothing."""
+def record_earlybird(account: Account, payment_id: str, catalogue: Catalogue, now: datetime) -> Decision:
+    """Record the one-time purchase; the same payment again changes nothing.
+
+    Bought while suspended, it brings the instance back as if it had been bought before (KC-90, KC-101).
+    """
     hosting = hosting_of(account)
     if hosting.earlybird_payment_id not in (None, payment_id):
         raise Refused("already_purchased", "Earlybird access was bought already.")
-    recorded = account.having(replace(hosting, earlybird_payment_id=payment_id))
-    return Decision(recorded, reason="earlybird bought", result={"payment_id": payment_id})
+    if hosting.earlybird_payment_id is None:
+        hosting = replace(hosting, earlybird_payment_id=payment_id)
+        account = account.having(hosting)
+        if earlybird_covers(hosting, catalogue, now):
+            account = resumed(account)
+    return Decision(account, reason="earlybird bought", result={"payment_id": payment_id})
 
 
 def _trial_result(row: Subscription) -> dict[str, str | None]:

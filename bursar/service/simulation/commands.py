@@ -79,7 +79,9 @@ VERBS: Mapping[str, Send] = MappingProxyType(
             lambda process, one: provision_item(one.id, one.user_id, one.argument, process.outside.catalogue)
         ),
         "destroy_instance": _deciding(lambda _, one: destroyed_item(one.id, one.user_id, one.argument)),
-        "buy_earlybird": _deciding(lambda _, one: earlybird_item(one.id, one.user_id, one.argument)),
+        "buy_earlybird": _deciding(
+            lambda process, one: earlybird_item(one.id, one.user_id, one.argument, process.outside.catalogue)
+        ),
         "enroll": _deciding(_enrolment),
         "check_out": _operating(_checkout),
         "cancel": _operating(lambda _, one: lambda lease: cancel_item(one.id, one.user_id, lease)),

@@ -63,7 +63,7 @@ async def destroy_instance(
 @router.post("/earlybird", responses=documented(*_COMMAND_CODES, "already_purchased", "payment_taken"))
 async def buy_earlybird(user: UserId, bought: EarlybirdPurchase, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Record the one-time purchase; the same payment again changes nothing."""
-    return await _decided(web, earlybird_item(command_id, user, bought.payment_id))
+    return await _decided(web, earlybird_item(command_id, user, bought.payment_id, web.catalogue))
 
 
 @router.get("/status", responses=documented(*COMMON_CODES))

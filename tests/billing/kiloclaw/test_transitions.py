@@ -77,7 +77,7 @@ def test_what_is_declared_is_let_through_and_nothing_else(source: State, target:
     [
         (State.ACTIVE, State.CANCELED_SUSPENDED),  # KC-73: never an active row
         (State.ACTIVE, State.TRIAL),  # KC-11: no second trial
-        (State.CANCELED_SUSPENDED, State.CANCELED),  # KC-90: only becoming active lifts a suspension
+        (State.UNPAID_SUSPENDED, State.CANCELED),  # KC-90: only cover lifts a suspension, no mere change of status
         (State.CANCELED_DESTROYED, State.CANCELED_SUSPENDED),  # KC-73: a deadline that is over does not come back
         (State.PAST_DUE, State.PAST_DUE_DESTROYED),  # KC-72: never without the days after the suspension
         (State.TRIAL_SUSPENDED, State.TRIAL),  # KC-60

@@ -1,10 +1,11 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from bursar.billing.account import Account
 from bursar.billing.errors import Refused
-from bursar.billing.kiloclaw.rows import Hosting, hosting_of
+from bursar.billing.kiloclaw.rows import Hosting, Subscription, hosting_of
 from bursar.billing.kiloclaw.trial import provision, record_destroyed_by_user, record_earlybird, start_trial
 from tests.billing.kiloclaw.making import (
     CATALOGUE,
@@ -96,8 +97,41 @@ def test_kc_12_the_users_own_destruction_leaves_a_suspension_standing() -> None:
 
 
 def test_kc_11_an_earlybird_purchase_is_recorded_once() -> None:
-    account = record_earlybird(an_account(), "pi_1").account
+    account = record_earlybird(an_account(), "pi_1", CATALOGUE, NOW).account
 
-    assert hosting_of(record_earlybird(account, "pi_1").account).earlybird_payment_id == "pi_1"
+    assert hosting_of(record_earlybird(account, "pi_1", CATALOGUE, NOW).account).earlybird_payment_id == "pi_1"
     with pytest.raises(Refused, match="bought already"):
-        record_earlybird(account, "pi_2")
+        record_earlybird(account, "pi_2", CATALOGUE, NOW)
+
+
+SUSPENDED: dict[str, Any] = {"suspended_at": NOW, "destruction_deadline": NOW + 7 * DAY}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        replace(a_trial(), status="canceled", **SUSPENDED),
+        *(a_paid_row(status=status, **SUSPENDED) for status in ("past_due", "unpaid", "canceled")),
+    ],
+    ids=lambda row: f"{row.plan}-{row.status}",
+)
+def test_kc_90_an_earlybird_purchase_while_suspended_brings_the_instance_back(row: Subscription) -> None:
+    stopped = an_instance(desired_state="stopped", generation=2)
+    before = with_instance_row(row, stopped)
+    [instance] = hosting_of(before).instances
+
+    hosting = hosting_of(record_earlybird(before, "pi_1", CATALOGUE, NOW).account)
+
+    assert hosting.subscription == replace(
+        row, suspended_at=None, destruction_deadline=None, version=row.version + 1, instance_id=instance.id
+    )
+    assert hosting.instances == (replace(instance, desired_state="running", generation=3),)
+
+
+def test_kc_90_an_earlybird_purchase_after_its_date_brings_nothing_back() -> None:
+    before = with_instance_row(a_paid_row(status="canceled", **SUSPENDED), an_instance(desired_state="stopped"))
+    late = CATALOGUE.kiloclaw.earlybird.access_until
+
+    after = record_earlybird(before, "pi_1", CATALOGUE, late).account
+
+    assert hosting_of(after) == replace(hosting_of(before), earlybird_payment_id="pi_1")
