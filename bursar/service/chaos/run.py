@@ -27,7 +27,7 @@ from bursar.service.deciding.decider import UNAVAILABLE
 from bursar.service.demo.product import DemoFailedError
 from bursar.service.demo.quiet import PARTITIONS, quiet_watch
 from bursar.service.demo.stand_ins import running_stand_ins
-from bursar.service.processes.starting import StartError
+from bursar.service.processes.starting import require_unused
 from bursar.service.processes.supervision import wait_or_stop
 from bursar.service.servers import Servers
 
@@ -53,7 +53,7 @@ class Course:
 async def run_chaos(servers: Servers, course: Course, on_delivered: Callable[[], None]) -> Report:
     """Play the course on servers of its own. Raises `StartError` when the service does not come up."""
     await migrate(servers.database_url)
-    await _require_empty(servers.database_url)
+    await require_unused(servers.database_url, "chaos")
     own = own_secrets()
     with tempfile.TemporaryDirectory() as folder:
         async with running_stand_ins(
@@ -156,17 +156,6 @@ async def _set_clock(database_url: str, now: datetime) -> None:
         await set_business_time(connection, now)
     finally:
         connection.terminate()
-
-
-async def _require_empty(database_url: str) -> None:
-    """Its effects are counted: it must not run on a database in use."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        is_in_use = await connection.fetchval("SELECT EXISTS (SELECT FROM accounts)")
-    finally:
-        await connection.close()
-    if is_in_use:
-        raise StartError("DATABASE_URL names a database in use; chaos needs an empty one, or none to make its own.")
 
 
 def _report(

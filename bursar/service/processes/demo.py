@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import asyncpg
 import httpx
 from rich.console import Console
 from tenacity import AsyncRetrying, RetryError, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -24,7 +23,7 @@ from bursar.service.demo.stand_ins import StandIns, running_stand_ins
 from bursar.service.processes.children import Child
 from bursar.service.processes.development import server_settings
 from bursar.service.processes.lifetime import Part, run_parts
-from bursar.service.processes.starting import StartError
+from bursar.service.processes.starting import StartError, require_unused
 from bursar.service.servers import Servers, running_servers
 
 LOOPBACK = "127.0.0.1"
@@ -51,7 +50,7 @@ async def _play(servers: Servers, lives: Sequence[Life], folder: Path, console: 
         settings = {**own, **server_settings(servers), **price_environment(lives), **_stand_in_settings(stand_ins)}
         world = _world(settings, stand_ins)
         await migrate(servers.database_url)
-        await _require_empty(servers.database_url)
+        await require_unused(servers.database_url, "the demo")
         async with (
             _running_service({**os.environ, **settings}, world.web_url),
             quiet_watch(servers.database_url, servers.amqp_url) as watch,
@@ -63,17 +62,6 @@ async def _play(servers: Servers, lives: Sequence[Life], folder: Path, console: 
                 wait_until_settled=watch.wait_until_settled,
                 console=console,
             )
-
-
-async def _require_empty(database_url: str) -> None:
-    """The demo moves the clock and counts everything: it must not play on a database in use."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        is_in_use = await connection.fetchval("SELECT EXISTS (SELECT FROM accounts)")
-    finally:
-        await connection.close()
-    if is_in_use:
-        raise StartError("DATABASE_URL names a database in use; the demo needs an empty one, or none to make its own.")
 
 
 @asynccontextmanager

@@ -73,6 +73,17 @@ async def require_migrated(pool: Pool) -> None:
         raise StartError(f"The database lacks {len(missing)} of this release's migrations: run `bursar migrate` first.")
 
 
+async def require_unused(database_url: str, what: str) -> None:
+    """Raises `StartError` for a database with accounts: `what` moves its clock and counts everything in it."""
+    connection = await asyncpg.connect(database_url, timeout=CONNECT_SECONDS)
+    try:
+        is_in_use = await connection.fetchval("SELECT EXISTS (SELECT FROM accounts)")
+    finally:
+        await connection.close()
+    if is_in_use:
+        raise StartError(f"DATABASE_URL names a database in use; {what} needs an empty one, or none to make its own.")
+
+
 async def _wait_for(server: Server, knock: Callable[[], Awaitable[None]], seconds: float) -> None:
     try:
         await _try_for(server, knock, seconds)
