@@ -8,7 +8,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from bursar.service.processes.serving import HttpServer
-from bursar.service.processes.starting import StartError, wait_for_broker, wait_for_database
+from bursar.service.processes.starting import StartError
 
 
 class SlowApp:
@@ -58,28 +58,3 @@ async def test_a_taken_port_stops_the_start_with_the_variable() -> None:
     with pytest.raises(StartError, match="BURSAR_WEB_PORT"):
         HttpServer(Starlette(), "127.0.0.1", port, drain_seconds=1, port_variable="BURSAR_WEB_PORT")
     first.close()
-
-
-async def test_a_silent_database_stops_the_start() -> None:
-    with pytest.raises(StartError, match="DATABASE_URL: PostgreSQL did not answer within 0 s"):
-        await wait_for_database("postgresql://u:p@127.0.0.1:9/d", 0.1)
-
-
-async def test_a_silent_broker_stops_the_start() -> None:
-    with pytest.raises(StartError, match="AMQP_URL: RabbitMQ did not answer within 0 s"):
-        await wait_for_broker("amqp://u:p@127.0.0.1:9/", 0.1)
-
-
-async def test_a_database_that_refuses_us_stops_the_start_at_once(database_url: str) -> None:
-    with pytest.raises(StartError, match="refused the connection"):
-        await wait_for_database(database_url + "_of_nobody", 3600)
-
-
-async def test_a_broker_that_refuses_us_stops_the_start_at_once(amqp_url: str) -> None:
-    with pytest.raises(StartError, match="AMQP_URL: RabbitMQ refused"):
-        await wait_for_broker(amqp_url.replace("://", "://nobody:"), 3600)
-
-
-async def test_servers_that_answer_let_it_start(database_url: str, amqp_url: str) -> None:
-    await wait_for_database(database_url)
-    await wait_for_broker(amqp_url)
