@@ -24,6 +24,7 @@ class Servers:
     """The servers to use. The addresses carry passwords, so they are kept out of `repr`.
 
     `management_url` is RabbitMQ's HTTP API. The controls are None for servers of the environment, which are not ours.
+    Where RabbitMQ was not wanted its addresses are empty.
     """
 
     database_url: str = field(repr=False)

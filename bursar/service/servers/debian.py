@@ -12,19 +12,24 @@ INSTALL_SECONDS = 600.0
 LOCK_WAIT = "DPkg::Lock::Timeout=300"  # seconds; another caller may be installing
 
 
-def install_missing(log: Path, progress: Callable[[str], None]) -> None:
+def install_missing(log: Path, progress: Callable[[str], None], *, with_rabbitmq: bool = True) -> None:
     """Raises ServersUnavailable when the servers are still missing afterwards."""
-    missing = [
-        *([] if find_postgres() else ["postgresql"]),
-        *([] if find_rabbitmq() else ["rabbitmq-server"]),
-    ]
+    missing = _missing(with_rabbitmq=with_rabbitmq)
     if missing:
         progress(f"Installing {' and '.join(missing)} with apt-get (about half a minute)")
         # An unreachable third-party source fails the update and does not matter here.
         _apt_get(log, "update")
         _apt_get(log, "install", "--yes", "--no-install-recommends", *missing)
-    if not (find_postgres() and find_rabbitmq()):
+    if _missing(with_rabbitmq=with_rabbitmq):
         raise ServersUnavailable(f"apt-get could not install {' and '.join(missing)}; see {log}.")
+
+
+def _missing(*, with_rabbitmq: bool) -> list[str]:
+    """Debian's packages."""
+    return [
+        *([] if find_postgres() else ["postgresql"]),
+        *([] if find_rabbitmq() or not with_rabbitmq else ["rabbitmq-server"]),
+    ]
 
 
 def _apt_get(log: Path, *arguments: str) -> None:

@@ -24,12 +24,14 @@ class Owner:
     gid: int
 
 
-def observe(environment: Mapping[str, str]) -> Facts:
-    names_both = bool(environment.get("DATABASE_URL")) and bool(environment.get("AMQP_URL"))
+def observe(environment: Mapping[str, str], *, with_rabbitmq: bool = True) -> Facts:
+    """What there is; Docker is not asked where the environment names every server that is wanted."""
+    database_url, amqp_url = bool(environment.get("DATABASE_URL")), bool(environment.get("AMQP_URL"))
+    names_all = database_url and (amqp_url or not with_rabbitmq)
     return Facts(
-        database_url=bool(environment.get("DATABASE_URL")),
-        amqp_url=bool(environment.get("AMQP_URL")),
-        docker=not names_both and docker_answers(environment.get("DOCKER_HOST") or DOCKER_HOST),
+        database_url=database_url,
+        amqp_url=amqp_url,
+        docker=not names_all and docker_answers(environment.get("DOCKER_HOST") or DOCKER_HOST),
         postgres=find_postgres() is not None,
         rabbitmq=find_rabbitmq() is not None,
         apt=os.geteuid() == 0 and shutil.which("apt-get") is not None,

@@ -5,6 +5,8 @@ from enum import Enum
 
 from bursar.service.servers.errors import ServersUnavailable
 
+INSTALL_POSTGRES = "Install PostgreSQL (Debian: apt-get install postgresql), start Docker, or set DATABASE_URL."
+
 
 class Origin(Enum):
     """A place that servers come from."""
@@ -27,23 +29,23 @@ class Facts:
     apt: bool  # Debian or Ubuntu, as root
 
 
-def origins(facts: Facts) -> tuple[Origin, ...]:
+def origins(facts: Facts, *, with_rabbitmq: bool = True) -> tuple[Origin, ...]:
     """The origins to try, best first; a later one is for when an earlier one fails in fact (an image cannot be pulled).
 
-    Raises ServersUnavailable when there is none, or when the environment names one server of the two.
+    Raises ServersUnavailable when there is none, or when the environment names one server of the two that are wanted.
     """
-    if facts.database_url and facts.amqp_url:
+    if facts.database_url and (facts.amqp_url or not with_rabbitmq):
         return (Origin.ENVIRONMENT,)
-    if facts.database_url or facts.amqp_url:
+    if with_rabbitmq and (facts.database_url or facts.amqp_url):
         missing = "AMQP_URL" if facts.database_url else "DATABASE_URL"
         raise ServersUnavailable(f"Set {missing} too, or unset both DATABASE_URL and AMQP_URL for private servers.")
     found = [Origin.DOCKER] if facts.docker else []
-    if facts.postgres and facts.rabbitmq:
+    if facts.postgres and (facts.rabbitmq or not with_rabbitmq):
         found.append(Origin.PRIVATE)
     elif facts.apt:
         found.append(Origin.PRIVATE_AFTER_INSTALL)
     if not found:
-        raise ServersUnavailable(_what_to_install(facts))
+        raise ServersUnavailable(_what_to_install(facts) if with_rabbitmq else INSTALL_POSTGRES)
     return tuple(found)
 
 

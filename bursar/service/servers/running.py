@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,7 +14,7 @@ from bursar.service.servers.control import ServerControl, Servers
 from bursar.service.servers.debian import install_missing
 from bursar.service.servers.errors import InstanceInUse, ServersUnavailable
 from bursar.service.servers.instance import Instance, locked_instance
-from bursar.service.servers.machine import find_postgres, find_rabbitmq, observe, server_owner
+from bursar.service.servers.machine import Owner, find_postgres, find_rabbitmq, observe, server_owner
 from bursar.service.servers.origins import Origin, origins
 from bursar.service.servers.postgres import PrivatePostgres
 from bursar.service.servers.rabbitmq import PrivateRabbitmq
@@ -28,59 +29,75 @@ def to_stderr(sentence: str) -> None:
     sys.stderr.flush()
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the caller asks for. Only PostgreSQL can be had alone."""
+
+    name: str
+    durable: bool
+    root: Path
+    progress: Progress = to_stderr
+    with_rabbitmq: bool = True
+
+    @property
+    def servers(self) -> str:
+        """For people."""
+        return "PostgreSQL and RabbitMQ" if self.with_rabbitmq else "PostgreSQL"
+
+
 @contextmanager
 def running_servers(
-    name: str, *, durable: bool, root: Path = ROOT, progress: Progress = to_stderr
+    name: str, *, durable: bool, root: Path = ROOT, progress: Progress = to_stderr, with_rabbitmq: bool = True
 ) -> Iterator[Servers]:
     """Servers to use until the block ends. Blocking: enter it before the event loop, or in a thread.
 
     `name` tells instances apart (`test`, `demo`, `up`); a durable one keeps its data and has one user at a time.
     Raises ServersUnavailable with one sentence when none can be had.
     """
+    wanted = Wanted(name, durable, root, progress, with_rabbitmq)
     with ExitStack() as stack:
-        yield stack.enter_context(_first_that_works(name, durable=durable, root=root, progress=progress))
+        yield stack.enter_context(_first_that_works(wanted))
 
 
 @contextmanager
-def _first_that_works(name: str, *, durable: bool, root: Path, progress: Progress) -> Iterator[Servers]:
-    candidates = origins(observe(os.environ))
+def _first_that_works(wanted: Wanted) -> Iterator[Servers]:
+    with_rabbitmq = wanted.with_rabbitmq
+    candidates = origins(observe(os.environ, with_rabbitmq=with_rabbitmq), with_rabbitmq=with_rabbitmq)
     for number, origin in enumerate(candidates, start=1):
         stack = ExitStack()
         try:
-            servers = stack.enter_context(_from(origin, name, durable=durable, root=root, progress=progress))
+            servers = stack.enter_context(_from(origin, wanted))
         except InstanceInUse:
             raise
         except ServersUnavailable as error:
             if number == len(candidates):
                 raise
-            progress(f"{error} Trying the next way.")
+            wanted.progress(f"{error} Trying the next way.")
             continue
         with stack:
             yield servers
         return
 
 
-def _from(
-    origin: Origin, name: str, *, durable: bool, root: Path, progress: Progress
-) -> AbstractContextManager[Servers]:
+def _from(origin: Origin, wanted: Wanted) -> AbstractContextManager[Servers]:
     match origin:
         case Origin.ENVIRONMENT:
-            return _environment_servers(os.environ)
+            return _environment_servers(os.environ, with_rabbitmq=wanted.with_rabbitmq)
         case Origin.DOCKER:
-            return docker_servers(name, durable=durable, root=root, progress=progress)
+            return docker_servers(wanted)
         case Origin.PRIVATE | Origin.PRIVATE_AFTER_INSTALL:
-            return private_servers(name, durable=durable, root=root, progress=progress)
+            return private_servers(wanted)
 
 
 @contextmanager
-def _environment_servers(environment: Mapping[str, str]) -> Iterator[Servers]:
+def _environment_servers(environment: Mapping[str, str], *, with_rabbitmq: bool) -> Iterator[Servers]:
+    database_url, origin = environment["DATABASE_URL"], "environment"
+    if not with_rabbitmq:
+        yield Servers(database_url, "", "", origin)
+        return
     amqp_url = environment["AMQP_URL"]
-    yield Servers(
-        database_url=environment["DATABASE_URL"],
-        amqp_url=amqp_url,
-        management_url=environment.get("AMQP_MANAGEMENT_URL") or _usual_management_url(amqp_url),
-        origin="environment",
-    )
+    management_url = environment.get("AMQP_MANAGEMENT_URL") or _usual_management_url(amqp_url)
+    yield Servers(database_url, amqp_url, management_url, origin)
 
 
 def _usual_management_url(amqp_url: str) -> str:
@@ -89,41 +106,55 @@ def _usual_management_url(amqp_url: str) -> str:
     return f"http://{login}{at}{address.hostname}:{MANAGEMENT_PORT}"
 
 
+def _instance(wanted: Wanted, owner: Owner | None) -> AbstractContextManager[Instance]:
+    return locked_instance(wanted.root, wanted.name, durable=wanted.durable, owner=owner, progress=wanted.progress)
+
+
 @contextmanager
-def private_servers(name: str, *, durable: bool, root: Path, progress: Progress) -> Iterator[Servers]:
-    """PostgreSQL and RabbitMQ of our own under `root/name`; installs them first where that is possible."""
-    owner = server_owner()
+def private_servers(wanted: Wanted) -> Iterator[Servers]:
+    """Servers of our own under `root/name`; installs them first where that is possible."""
     with ExitStack() as stack:
-        instance = stack.enter_context(locked_instance(root, name, durable=durable, owner=owner, progress=progress))
-        install_missing(instance.folder / "install.log", progress)
+        instance = stack.enter_context(_instance(wanted, server_owner()))
+        install_missing(instance.folder / "install.log", wanted.progress, with_rabbitmq=wanted.with_rabbitmq)
         programs, script = find_postgres(), find_rabbitmq()
-        assert programs, "install_missing leaves both or raises"
-        assert script, "install_missing leaves both or raises"
-        progress(f"Starting private PostgreSQL and RabbitMQ in {instance.folder}")
-        postgres, rabbitmq = PrivatePostgres(instance, programs), PrivateRabbitmq(instance, script)
-        stack.callback(_at_once, postgres.stop, rabbitmq.stop if durable else rabbitmq.kill)
+        assert programs, "install_missing leaves it or raises"
+        wanted.progress(f"Starting private {wanted.servers} in {instance.folder}")
+        postgres = PrivatePostgres(instance, programs)
+        if not wanted.with_rabbitmq:
+            stack.callback(postgres.stop)
+            postgres.start()
+            yield Servers(postgres.url, "", "", "private", postgres)
+            return
+        assert script, "install_missing leaves it or raises"
+        rabbitmq = PrivateRabbitmq(instance, script)
+        stack.callback(_at_once, postgres.stop, rabbitmq.stop if wanted.durable else rabbitmq.kill)
         _at_once(postgres.start, rabbitmq.start)
         yield Servers(postgres.url, rabbitmq.url, rabbitmq.management_url, "private", postgres, rabbitmq)
 
 
 @contextmanager
-def docker_servers(name: str, *, durable: bool, root: Path, progress: Progress) -> Iterator[Servers]:
-    """PostgreSQL and RabbitMQ in containers; what Docker refuses becomes ServersUnavailable."""
+def docker_servers(wanted: Wanted) -> Iterator[Servers]:
+    """Servers in containers; what Docker refuses becomes ServersUnavailable."""
     with ExitStack() as stack:
-        instance = stack.enter_context(locked_instance(root, name, durable=durable, owner=None, progress=progress))
-        progress("Starting PostgreSQL and RabbitMQ with Docker")
+        instance = stack.enter_context(_instance(wanted, None))
+        wanted.progress(f"Starting {wanted.servers} with Docker")
         postgres, database_url = postgres_container(instance)
+        if not wanted.with_rabbitmq:
+            stack.callback(postgres.remove)
+            _start_containers(instance, postgres)
+            yield Servers(database_url, "", "", "docker", postgres)
+            return
         rabbitmq, amqp_url, management_url = rabbitmq_container(instance)
         stack.callback(_at_once, postgres.remove, rabbitmq.remove)
         _start_containers(instance, postgres, rabbitmq)
         yield Servers(database_url, amqp_url, management_url, "docker", postgres, rabbitmq)
 
 
-def _start_containers(instance: Instance, postgres: ServerControl, rabbitmq: ServerControl) -> None:
+def _start_containers(instance: Instance, *servers: ServerControl) -> None:
     from docker.errors import DockerException  # noqa: PLC0415 - slow to import
 
     try:
-        _at_once(postgres.start, rabbitmq.start)
+        _at_once(*(server.start for server in servers))
     except (DockerException, OSError) as error:
         raise ServersUnavailable(f"Docker could not start {instance.folder.name}: {type(error).__name__}.") from error
 

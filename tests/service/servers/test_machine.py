@@ -45,3 +45,10 @@ def test_docker_without_an_engine_or_on_another_machine_does_not_count(tmp_path:
 def test_both_addresses_in_the_environment_are_seen() -> None:
     facts = observe({"DATABASE_URL": "postgresql://there", "AMQP_URL": "amqp://there"})
     assert (facts.database_url, facts.amqp_url, facts.docker) == (True, True, False)
+
+
+def test_docker_is_not_asked_where_the_environment_names_what_is_wanted(tmp_path: Path) -> None:
+    with engine(tmp_path / "docker.sock", b"HTTP/1.0 200 OK\r\n\r\nOK") as host:
+        environment = {"DATABASE_URL": "postgresql://there", "DOCKER_HOST": host}
+        assert not observe(environment, with_rabbitmq=False).docker
+        assert observe(environment).docker

@@ -45,3 +45,21 @@ def test_with_nothing_to_be_had_one_sentence_says_what_to_install(there: tuple[s
 def test_one_address_of_the_two_is_a_mistake_and_not_a_wish_for_another_origin(there: str, missing: str) -> None:
     with pytest.raises(ServersUnavailable, match=f"^Set {missing} too"):
         origins(facts(there, "docker", "postgres", "rabbitmq", "apt"))
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"),
+    [
+        (("database_url", "docker", "postgres"), (Origin.ENVIRONMENT,)),
+        (("docker", "postgres", "apt"), (Origin.DOCKER, Origin.PRIVATE)),
+        (("amqp_url", "postgres"), (Origin.PRIVATE,)),
+        (("apt",), (Origin.PRIVATE_AFTER_INSTALL,)),
+    ],
+)
+def test_postgres_alone_comes_in_the_same_order(there: tuple[str, ...], expected: tuple[Origin, ...]) -> None:
+    assert origins(facts(*there), with_rabbitmq=False) == expected
+
+
+def test_without_postgres_one_sentence_says_what_to_install() -> None:
+    with pytest.raises(ServersUnavailable, match=r"^Install PostgreSQL .* or set DATABASE_URL\.$"):
+        origins(facts("rabbitmq"), with_rabbitmq=False)

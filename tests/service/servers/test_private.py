@@ -17,7 +17,7 @@ from bursar.service.servers import Servers
 from bursar.service.servers.instance import Instance, locked_instance
 from bursar.service.servers.machine import server_owner
 from bursar.service.servers.postgres import PrivatePostgres
-from bursar.service.servers.running import private_servers
+from bursar.service.servers.running import Wanted, private_servers
 
 pytestmark = pytest.mark.lengthy
 
@@ -99,7 +99,7 @@ async def test_after_kill_9_of_the_caller_the_next_start_works_and_finds_the_dat
     with caller(root) as addresses:
         await write_row(addresses["database_url"])
         await publish(addresses["amqp_url"])
-    with private_servers("crash", durable=True, root=root, progress=silent) as servers:
+    with private_servers(Wanted("crash", durable=True, root=root, progress=silent)) as servers:
         assert await read_row(servers.database_url) == 7
         assert await consume(servers.amqp_url) == b"kept"
     with pytest.raises(ConnectionRefusedError):
@@ -156,3 +156,11 @@ async def test_rabbitmq_keeps_its_port_and_messages_over_a_stop(servers: Servers
         await aio_pika.connect(amqp_url)
     servers.rabbitmq.start()
     assert await consume(amqp_url) == b"kept"
+
+
+@pytest.mark.usefixtures("postgres_programs")
+async def test_postgres_alone_is_brought_up_where_nobody_wants_a_broker(root: Path) -> None:
+    with private_servers(Wanted("alone", durable=False, root=root, progress=silent, with_rabbitmq=False)) as servers:
+        await write_row(servers.database_url)
+        assert (servers.amqp_url, servers.rabbitmq) == ("", None)
+        assert {file.name for file in (root / "alone").glob("*.log")} == {"postgres.log"}
