@@ -1,6 +1,6 @@
 """What a decision returns: the account as it shall be, and what shall happen next."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,9 @@ class Decision:
     """The outcome of a pure decision.
 
     `reason` goes into the change log with each row it changed; `counts` are added to a tick's or the metrics' figures;
-    `result` is what a command answers with; `uses_destruction_slot` asks for one of the day's destructions (KC-74).
+    `result` is what a command answers with; `destruction_slots` asks for some of the day's destructions (KC-74).
+    `follow_ups` are further items of the same account, decided after this one in the same transaction. One that raises
+    is dropped alone, so each must be something that is found again by itself.
     """
 
     account: Account
@@ -22,6 +24,7 @@ class Decision:
     counts: Mapping[str, int] = field(default_factory=dict)
     result: Mapping[str, Any] | None = None
     destruction_slots: int = 0
+    follow_ups: tuple[Callable[[Account], "Decision"], ...] = ()
 
     @classmethod
     def nothing(cls, account: Account, count: str) -> "Decision":
@@ -39,4 +42,5 @@ class Decision:
             reason="; ".join(part for part in (self.reason, second.reason) if part),
             counts=counts,
             destruction_slots=self.destruction_slots + second.destruction_slots,
+            follow_ups=self.follow_ups + second.follow_ups,
         )

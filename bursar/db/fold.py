@@ -2,6 +2,7 @@
 MS-5).
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,8 @@ from bursar.billing.errors import Refused
 from bursar.db.change_log import ChangeEntry, changes_between
 from bursar.db.items import Item, Situation
 from bursar.db.steps import Wanted
+
+MAX_FOLLOW_UPS = 8  # of one item; what is left is found again by a sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +67,34 @@ def _decide_one(folded: Folded, item: Item, situation: Situation) -> None:
     before = folded.accounts[item.key]
     try:
         decision = _too_late(item, before) if _is_erased(item, situation) else item.decide(before, situation)
-        changes = tuple(
-            changes_between(before, decision.account, cause=item.id, actor=item.actor, reason=decision.reason)
-        )
+        changes = _changes(item, before, decision)
     except Exception as error:  # noqa: BLE001 - one message's bug must not stop the others (MS-5)
         folded.failures.append(Failure(item, error))
         return
-    folded.accounts[item.key] = decision.account
-    folded.decisions.append((item, decision))
     folded.changes.extend(changes)
+    whole = _followed(folded, item, decision) if decision.follow_ups else decision
+    folded.accounts[item.key] = whole.account
+    folded.decisions.append((item, whole))
+
+
+def _followed(folded: Folded, item: Item, decision: Decision) -> Decision:
+    """The decision with its follow-ups, and theirs, in order; each change of a row has its own entry (KC-4)."""
+    waiting, whole = deque(decision.follow_ups), decision
+    for _ in range(MAX_FOLLOW_UPS):
+        if not waiting:
+            break
+        try:
+            further = waiting.popleft()(whole.account)
+            folded.changes.extend(_changes(item, whole.account, further))
+        except Exception:  # noqa: BLE001 - what brought it has happened all the same (KC-78)
+            further = Decision.nothing(whole.account, "follow_up_failed")
+        waiting.extend(further.follow_ups)
+        whole = replace(whole.then(further), result=decision.result)
+    return whole
+
+
+def _changes(item: Item, before: Account, decision: Decision) -> tuple[ChangeEntry, ...]:
+    return tuple(changes_between(before, decision.account, cause=item.id, actor=item.actor, reason=decision.reason))
 
 
 def _is_erased(item: Item, situation: Situation) -> bool:

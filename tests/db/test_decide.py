@@ -72,6 +72,26 @@ async def test_ms_5_a_raising_message_fails_alone_and_waits_for_its_retry(
     assert "4242" not in row["error"]
 
 
+async def test_kc_78_a_follow_up_that_fails_is_dropped_alone(database_url: str, connection: Connection) -> None:
+    def failing(_: Account) -> Decision:
+        raise ZeroDivisionError
+
+    def starting(account: Account) -> Decision:
+        return start_trial(account, CATALOGUE, NOW, "evt_1")
+
+    def begun(account: Account) -> Decision:
+        return Decision(account, result={"id": 1}, follow_ups=(failing, starting))
+
+    async with a_decider(database_url) as decider:
+        (outcome,) = await decider.decide([an_item("evt_1", decide=begun)])
+
+    assert outcome.decision
+    assert outcome.decision.result == {"id": 1}
+    assert outcome.decision.counts["follow_up_failed"] == 1
+    assert await connection.fetchval("SELECT status FROM kiloclaw_subscriptions") == "trialing"
+    assert await connection.fetchval("SELECT count(*) FROM parked_messages") == 0
+
+
 async def test_ms_6_a_hopeless_message_is_parked_at_once(database_url: str, connection: Connection) -> None:
     async with a_decider(database_url) as decider:
         await decider.decide([an_item("evt_1", decide=raising(UnknownStripeStatus("unknown status")))])  # type: ignore[arg-type]

@@ -9,9 +9,8 @@ from bursar.billing.credits import auto_top_up
 from bursar.billing.credits.auto_top_up import AutoTopUp
 from bursar.billing.credits.deposits import top_up_deposited
 from bursar.billing.credits.ledger import MICRODOLLARS_PER_CENT
-from bursar.billing.credits.renewal import Renewal, renew
+from bursar.billing.credits.renewal import RENEWED, Renewal, renew
 from bursar.billing.decision import Decision
-from bursar.billing.errors import BursarError
 from bursar.billing.kiloclaw.rows import hosting_of
 from bursar.billing.operations import Ended, Operation, OperationFacts
 
@@ -19,36 +18,35 @@ DECLINES = frozenset({auto_top_up.DECLINED, auto_top_up.REQUIRES_ACTION})
 
 
 def then_renewed(decided: Decision, catalogue: Catalogue, now: datetime, cause: str) -> Decision:
-    """The decision, and the renewal that its money was waited for, in the same transaction (CR-40).
+    """The decision, and after it the renewals that its money was waited for, in the same transaction (CR-40).
 
-    Parts: Profile, Hosting, Credits. Money stays whatever becomes of the renewal: one that is refused is the sweep's.
+    Each is an item of one period (CR-32); the next follows while they succeed. Parts: Profile, Hosting, Credits. Money
+    stays whatever becomes of them: one that is refused, or beyond the bound of follow-ups, is the sweep's.
     """
-    hosting = hosting_of(decided.account)
-    row = hosting.subscription
-    if row is None:
-        return decided
-    try:
-        renewed = renew(decided.account, row, Renewal(None, now, cause), catalogue)
-    except BursarError:
-        return replace(decided, counts={**decided.counts, "renewal_left_to_the_sweep": 1})
-    return decided.then(renewed) if renewed else decided
+    item = Renewal(None, now, cause)
+
+    def renewal(account: Account) -> Decision:
+        row = hosting_of(account).subscription
+        renewed = (row and renew(account, row, item, catalogue)) or Decision(account)
+        return replace(renewed, follow_ups=(renewal,)) if RENEWED in renewed.counts else renewed
+
+    return replace(decided, follow_ups=(*decided.follow_ups, renewal))
 
 
 def topped_up(account: Account, asked: AutoTopUp, ended: Ended, facts: OperationFacts) -> Decision:
     """Deposit what was paid, under the payment's id, so that its event adds nothing; a decline switches the automatic
-    top-up off. Either way the renewal is decided at once: paid, or past due with its mail (CR-39).
+    top-up off. Either way the renewal is decided at once: paid, or past due with its mail (CR-39). A
+    failure of which another payment came first says nothing of the boundary that is reached now.
     """
     if ended.result and ended.result["status"] != auto_top_up.SUCCEEDED:
         return Decision.nothing(account, "top_up_processing")
-    row = hosting_of(account).subscription
     if ended.result:
         amount = ended.result["amount_cents"] * MICRODOLLARS_PER_CENT
-        decided = top_up_deposited(account, ended.result["payment_id"], amount, facts.cause)
-    else:
-        decided = _failed(account, ended)
-    if row is None or row.credit_renewal_at != asked.boundary:
-        return decided
-    return then_renewed(decided, facts.catalogue, facts.now, facts.cause)
+        deposited = top_up_deposited(account, ended.result["payment_id"], amount, facts.cause)
+        return then_renewed(deposited, facts.catalogue, facts.now, facts.cause)
+    failed, row = _failed(account, ended), hosting_of(account).subscription
+    still_waits = row is not None and row.credit_renewal_at == asked.boundary
+    return then_renewed(failed, facts.catalogue, facts.now, facts.cause) if still_waits else failed
 
 
 def _failed(account: Account, ended: Ended) -> Decision:

@@ -18,6 +18,7 @@ from bursar.billing.kiloclaw.suspension import start_again
 
 RENEWABLE = frozenset({"active", "past_due"})
 PLANS: tuple[PaidPlan, ...] = ("standard", "commit")
+RENEWED = "renewed"  # counted of each period
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def _paid_plan(account: Account, row: Subscription, boundary: datetime, plan: Pa
 def _advanced(account: Account, row: Subscription, renewed: Subscription, reason: str) -> Decision:
     """CR-37: what was suspended resumes; the next failure has a cycle, and so a mail, of its own."""
     saved = with_row(account, renewed)
-    counts = {"changed": 1, "renewed": 1}
+    counts = {"changed": 1, RENEWED: 1}
     if row.past_due_since:
         counts["recovered"] = 1
     return Decision(start_again(saved) if row.suspended_at else saved, reason=reason, counts=counts)

@@ -7,6 +7,7 @@ from typing import Any
 
 from bursar.billing.account import Account
 from bursar.billing.credits.ledger import Credits, Entry, EntryKind
+from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import EarlyEvent, Instance, Subscription
 from bursar.billing.operations import Operations
 from tests.billing.kiloclaw.making import a_paid_row, an_account
@@ -68,3 +69,13 @@ def a_deposit(dollars: int, payment_id: str = "pi_0") -> Entry:
 def balance(account: Account) -> int:
     """In dollars."""
     return account.part(Credits).balance_microdollars // DOLLAR
+
+
+def followed(decision: Decision) -> Decision:
+    """The decision with all that follows it in its transaction (`db/fold.py`)."""
+    waiting = list(decision.follow_ups)
+    while waiting:
+        further = waiting.pop(0)(decision.account)
+        decision = decision.then(further)
+        waiting += further.follow_ups
+    return decision

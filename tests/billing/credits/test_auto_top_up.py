@@ -19,7 +19,7 @@ from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
 from bursar.billing.operations import Ended, Failure, OperationFacts
 from bursar.billing.steps import StepKind
-from tests.billing.credits.crediting import DOLLAR, DUE, a_credit_row, balance, with_credits
+from tests.billing.credits.crediting import DOLLAR, DUE, a_credit_row, balance, followed, with_credits
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR
 
 TOPPING = Profile("ada", stripe_customer_id="cus_1", auto_top_up=True)
@@ -95,7 +95,7 @@ def marked(**changes: Any) -> Account:
 
 
 def test_cr_40_the_payment_is_deposited_and_the_renewal_paid_in_one_decision() -> None:
-    decided = topped_up(marked(), ASKED, PAID, FACTS)
+    decided = followed(topped_up(marked(), ASKED, PAID, FACTS))
 
     assert balance(decided.account) == 10 + 20 - 25
     assert (row_of(decided).status, row_of(decided).top_up_boundary) == ("active", None)
@@ -104,15 +104,16 @@ def test_cr_40_the_payment_is_deposited_and_the_renewal_paid_in_one_decision() -
 
 
 def test_cr_40_cr_3_its_event_before_or_after_adds_nothing() -> None:
-    by_event = then_renewed(top_up_deposited(marked(), "pi_1", 20 * DOLLAR, "evt_1"), CATALOGUE, DUE + HOUR, "evt_1")
-    both = topped_up(by_event.account, ASKED, PAID, FACTS)
+    deposited = top_up_deposited(marked(), "pi_1", 20 * DOLLAR, "evt_1")
+    by_event = followed(then_renewed(deposited, CATALOGUE, DUE + HOUR, "evt_1"))
+    both = followed(topped_up(by_event.account, ASKED, PAID, FACTS))
     assert both.account is by_event.account
     assert balance(both.account) == 5
 
 
 @pytest.mark.parametrize(("ended", "still_on"), [(DECLINED, False), (IMPOSSIBLE, True)])
 def test_cr_39_a_decline_switches_it_off_and_either_is_past_due(ended: Ended, still_on: bool) -> None:  # noqa: FBT001
-    decided = topped_up(marked(), ASKED, ended, FACTS)
+    decided = followed(topped_up(marked(), ASKED, ended, FACTS))
 
     assert decided.account.part(Profile).auto_top_up is still_on
     assert (row_of(decided).status, row_of(decided).past_due_since) == ("past_due", DUE + HOUR)
@@ -124,7 +125,7 @@ def test_cr_39_a_past_due_row_keeps_its_first_instant_and_is_topped_up_once_it_m
     decided = due(account(status="past_due", past_due_since=DUE - DAY), DUE + DAY)
     assert kinds(decided) == [StepKind.TOP_UP]
     assert (row_of(decided).status, row_of(decided).past_due_since) == ("past_due", DUE - DAY)
-    recovered = topped_up(decided.account, ASKED, PAID, FACTS)
+    recovered = followed(topped_up(decided.account, ASKED, PAID, FACTS))
     assert (row_of(recovered).status, row_of(recovered).past_due_since) == ("active", None)
 
 
@@ -136,7 +137,7 @@ def test_cr_38_a_payment_that_takes_days_changes_nothing_yet() -> None:
 
 def test_cr_40_money_for_a_boundary_that_is_past_is_deposited_and_pays_nothing_yet() -> None:
     before = account(credit_renewal_at=DUE + 30 * DAY, current_period_end=DUE + 30 * DAY)
-    decided = topped_up(before, ASKED, PAID, FACTS)
+    decided = followed(topped_up(before, ASKED, PAID, FACTS))
     assert balance(decided.account) == 30
     assert row_of(decided) == hosting_of(before).subscription
 
@@ -150,9 +151,9 @@ def test_cr_40_the_marker_goes_when_the_row_is_canceled() -> None:
     assert canceled.top_up_boundary is None
 
 
-def test_cr_40_money_stays_even_where_its_renewal_is_refused() -> None:
-    before = marked()
-    stopped = before.having(replace(before.part(Credits), charges_stopped=True))
-    decided = then_renewed(top_up_deposited(stopped, "pi_1", 20 * DOLLAR, "evt_1"), CATALOGUE, DUE, "evt_1")
-    assert balance(decided.account) == 30
-    assert row_of(decided).current_period_end == DUE
+def test_cr_40_a_top_up_whose_boundary_another_payment_renewed_pays_the_next_one() -> None:
+    march = datetime(2026, 3, 31, 9, tzinfo=DUE.tzinfo)
+    before = account(credit_renewal_at=march, current_period_end=march, status="past_due", past_due_since=march)
+    late = replace(FACTS, now=march + DAY)
+    assert row_of(followed(topped_up(before, ASKED, PAID, late))).current_period_start == march
+    assert followed(topped_up(before, ASKED, DECLINED, late)).steps == ()
