@@ -103,7 +103,7 @@ async def test_cr_11_a_lost_dispute_finds_its_user_by_the_payment(
     assert (await balance(web), await balance(web, "eve")) == (0, 5)
     entries = (await web.get("/v1/users/ada/credits/transactions")).json()["entries"]
     assert [entry["kind"] for entry in entries] == ["dispute", "deposit"]
-    assert await connection.fetchval("SELECT count(*) FROM credit_early_disputes") == 0
+    assert await connection.fetchval("SELECT count(*) FROM credit_early_reversals") == 0
 
 
 async def test_cr_10_payments_that_are_nobodys_go_no_further_than_the_relay(web: Served) -> None:

@@ -1,0 +1,64 @@
+"""A JSON schema as lines to read: a field, its form, whether it must be there."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+
+Json = Mapping[str, Any]
+
+MAX_DEPTH = 4  # a description that refers to itself ends there
+BOUNDS = (
+    ("minimum", "at least {:,}"),
+    ("maximum", "at most {:,}"),
+    ("minLength", "at least {:,} characters"),
+    ("maxLength", "at most {:,} characters"),
+)
+LARGEST = 2**63 - 1  # a column's own limit tells a caller nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One line. `name` has the path to a field of an object within: `data.object`."""
+
+    name: str
+    form: str
+    is_required: bool
+    description: str
+
+
+def resolved(schema: Json, document: Json) -> Json:
+    """What a `$ref` stands for; the schema itself where it is none."""
+    reference = schema.get("$ref")
+    if reference is None:
+        return schema
+    found: Json = document
+    for part in str(reference).removeprefix("#/").split("/"):
+        found = found[unquote(part)]
+    return found
+
+
+def fields_of(schema: Json, document: Json, prefix: str = "", depth: int = 0) -> Iterator[Field]:
+    """The fields of an object, those of objects within after each."""
+    whole = resolved(schema, document)
+    required = whole.get("required", ())
+    for name, described in whole.get("properties", {}).items():
+        one = resolved(described, document)
+        yield Field(prefix + name, form_of(one), name in required, described.get("description", ""))
+        if depth < MAX_DEPTH:
+            yield from fields_of(one, document, f"{prefix}{name}.", depth + 1)
+
+
+def form_of(schema: Json) -> str:
+    """What a value may be, in words."""
+    if "anyOf" in schema:
+        return " or ".join(dict.fromkeys(form_of(one) for one in schema["anyOf"]))
+    if "enum" in schema:
+        return " | ".join(str(one) for one in schema["enum"])
+    words = [str(schema.get("format") or schema.get("type", "anything"))]
+    words += [says.format(schema[key]) for key, says in BOUNDS if key in schema and schema[key] != LARGEST]
+    words += [f"as {schema['pattern']}"] if "pattern" in schema else []
+    words += [f"default {orjson.dumps(schema['default']).decode()}"] if schema.get("default") is not None else []
+    return ", ".join(words)
