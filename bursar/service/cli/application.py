@@ -1,26 +1,11 @@
 """The commands and what they share."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
 
 import typer
 
-from bursar.service.cli import (
-    audit,
-    backfill,
-    catalogue,
-    failures,
-    mail,
-    parked,
-    parked_actions,
-    processes,
-    reconcile,
-    simulate,
-    ticks,
-    why,
-)
+from bursar.service.cli.deferred import defer
 from bursar.service.cli.errors import CommandLine
-from bursar.service.observability.logs import configure_logging
 
 app = CommandLine(
     help="Bursar: the billing worker of hosted instances.",
@@ -34,6 +19,8 @@ app = CommandLine(
 
 def _tell_version(asked: bool) -> None:  # noqa: FBT001 - Typer's callback
     if asked:
+        from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - only it needs them
+
         try:
             typer.echo(f"bursar {version('bursar')}")
         except PackageNotFoundError:
@@ -48,24 +35,41 @@ def options(
     ] = False,
 ) -> None:
     """Bursar: the billing worker of hosted instances."""
+    from bursar.service.observability.logs import configure_logging  # noqa: PLC0415 - the list of commands is quick
+
     configure_logging("error", "auto")  # a command speaks for itself; one that stays says more
 
 
-app.command()(processes.up)
-app.command()(processes.web)
-app.command()(processes.worker)
-app.command()(processes.scheduler)
-app.command()(processes.migrate)
-app.command()(processes.demo)
-app.command()(ticks.tick)
-app.command()(why.why)
-app.command()(backfill.backfill)
-app.command()(reconcile.reconcile)
-app.command()(simulate.simulate)
-parked.group.command()(parked_actions.replay)
-parked.group.command()(parked_actions.discard)
-app.add_typer(parked.group, name="parked")
-app.add_typer(audit.group, name="audit")
-app.add_typer(failures.group, name="failures")
-app.add_typer(mail.group, name="mail")
-app.add_typer(catalogue.group, name="catalogue")
+COMMANDS = (
+    ("up", "processes:up", "Run everything in one process tree, with private servers when none are configured."),
+    ("web", "processes:web", "Serve Stripe's webhooks and the API."),
+    ("worker", "processes:worker", "Handle messages and carry out steps."),
+    ("scheduler", "processes:scheduler", "Make the ticks."),
+    ("migrate", "processes:migrate", "Bring the database to this release's tables."),
+    (
+        "demo",
+        "processes:demo",
+        "Play the main job: start the service and stand-ins, replay Stripe's events, walk the clock, judge.",
+    ),
+    ("tick", "ticks:tick", "Run a sweep, or `hourly` for all of them."),
+    (
+        "why",
+        "why:why",
+        "Tell how a user's rows came to be as they are: what happened, why, and what followed; the oldest first.",
+    ),
+    ("backfill", "backfill:backfill", "Feed in the events that Stripe has and we never got, the oldest first."),
+    ("reconcile", "reconcile:reconcile", "Compare rows with Stripe: missing here, missing there, different, stale."),
+    (
+        "simulate",
+        "simulate:simulate",
+        "Play months of the service's life in one process, with faults, and check what must hold.",
+    ),
+    ("parked", "parked:group", "Messages that failed."),
+    ("audit", "audit:group", "Credit accounts against their entries."),
+    ("failures", "failures:group", "Renewals that failed."),
+    ("mail", "mail:group", "The mails to users."),
+    ("catalogue", "catalogue:group", "The numbers of the business."),
+)
+
+for name, home, sentence in COMMANDS:
+    defer(app, name, f"bursar.service.cli.{home}", sentence)

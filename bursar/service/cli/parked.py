@@ -15,6 +15,7 @@ from rich.table import Table
 from bursar.db.connections import Pool, open_pool
 from bursar.db.parked_actions import ParkedAction, actions_of
 from bursar.db.parked_pages import ParkedFilter, ParkedInFull, ParkedSummary, page_of_parked, parked_in_full
+from bursar.service.cli.deferred import defer
 from bursar.service.cli.errors import CommandFailed
 from bursar.service.processes.starting import require_migrated, wait_for_database
 from bursar.service.settings import DatabaseSettings, load_settings
@@ -81,6 +82,20 @@ def show(
     else:
         for name, value in fields.items():
             typer.echo(f"{name}: {value}")
+
+
+defer(
+    group,
+    "replay",
+    "bursar.service.cli.parked_actions:replay",
+    "Decide parked messages again, each under its own id; says before what that would change.",
+)
+defer(
+    group,
+    "discard",
+    "bursar.service.cli.parked_actions:discard",
+    "Give parked messages up for good: they cannot be replayed after.",
+)
 
 
 async def _page(pool: Pool, wanted: ParkedFilter, before: int | None, limit: int) -> list[ParkedSummary]:
