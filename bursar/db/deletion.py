@@ -136,7 +136,8 @@ async def _change_log(connection: Connection, deletion: Deletion, tombstone: str
         UPDATE change_log SET account_key = $2, before = before - $4::text[], after = after - $4::text[],
             entity_id = CASE WHEN entity_id = $3 THEN $2 ELSE entity_id END,
             actor = CASE WHEN actor IN ($1, $3) THEN $2 ELSE actor END,
-            cause = replace(replace(cause, $1, $2), 'mail:' || $3 || ':', 'mail:' || $2 || ':')
+            cause = replace(replace(replace(cause, $1, $2),
+                'mail:' || $3 || ':', 'mail:' || $2 || ':'), 'top-up:' || $3 || ':', 'top-up:' || $2 || ':')
         WHERE account_key = $1
         """,
         deletion.key,

@@ -20,8 +20,10 @@ from bursar.service.stripe_stand_in import customers
 from bursar.service.stripe_stand_in.faults import Fault
 from bursar.service.stripe_stand_in.world import Card
 from bursar.service.ticks.paging import Sweeping
+from bursar.service.web.deleting import deleted
 from tests.billing.credits.crediting import DUE, a_credit_row
 from tests.billing.kiloclaw.making import CATALOGUE, HOUR
+from tests.db.scanning import tables_holding
 from tests.service.crediting import balance, hosted
 from tests.service.steps.acting import Acting, acting
 from tests.service.ticks.test_credit_renewals import row, tick
@@ -171,3 +173,14 @@ async def test_cr_38_one_attempt_for_a_boundary_whatever_comes(database_url: str
         await tick(ada.worker, ada.sweeps, DUE + HOUR)
         assert await ada.worker.fetch("SELECT count(*) FROM steps WHERE kind = 'top_up'") == [(1,)]
         assert len(ada.stripe.all("payment_intent")) == 1
+
+
+async def test_kc_121_a_top_up_leaves_nothing_that_names_its_user_once_they_are_deleted(database_url: str) -> None:
+    async with short_of_money(database_url) as ada:
+        await tick(ada.worker, ada.sweeps, DUE)
+        await ada.settle()
+        await ada.worker.fetch("UPDATE kiloclaw_subscriptions SET status = 'canceled'")
+        await deleted(ada.worker.decider, "ada", "command:1")
+        async with ada.worker.decider.pool.acquire() as connection:
+            left = await tables_holding(connection, "user:ada", ":ada:", '"ada"')
+        assert left == set()
