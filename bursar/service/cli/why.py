@@ -21,7 +21,7 @@ MAX_LIMIT = 1_000
 
 def why(
     user: Annotated[str, typer.Argument(help="The product's id of the user.")],
-    limit: Annotated[int, typer.Option(min=1, max=MAX_LIMIT, help="How many of the newest changes at most.")] = 200,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_LIMIT, help="How many of the newest of each at most.")] = 200,
     *,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

@@ -6,11 +6,12 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
+from bursar.billing.credits.ledger import in_dollars
 from bursar.db.chain import FollowedStep, SetAside
 from bursar.db.history import HistoryEntry
 from bursar.service.mail.render import clock_time, day
 from bursar.service.observability.redaction import redact_text
-from bursar.service.operators.explaining import Link
+from bursar.service.operators.explaining import Booking, Link
 
 BOOKKEEPING = frozenset({"version", "last_stripe_event_at", "last_read_at", "done_generation", "generation"})
 _TICK = re.compile(r"tick:(?P<sweep>\w+):(?P<due_at>.+?):(?:user|customer):.*")
@@ -21,6 +22,7 @@ _CAUSES: Mapping[str, str] = MappingProxyType(
         "step:mail:": "outcome of a mail",
         "step:operation:": "end of a change at Stripe",
         "step:keep-schedule:": "end of a change at Stripe",
+        "step:top-up": "end of an automatic top-up",
         "step:": "answer of Stripe",
         "evt_": "Stripe event ",
     }
@@ -55,6 +57,7 @@ _DESIRED: Mapping[str, str] = MappingProxyType(
 def sentence(link: Link) -> str:
     """One line: when, what, why, because of what, and what followed. No addresses."""
     parts = [_decision(link)] if link.changes else []
+    parts += [_booking(one) for one in link.bookings]
     parts += [_set_aside(link.set_aside)] if link.set_aside else []
     parts += [_step(step) for step in link.steps]
     if not link.changes:
@@ -131,13 +134,22 @@ def _told(value: object) -> str:
     return str(value)
 
 
+def _booking(booking: Booking) -> str:
+    entry = booking.entry
+    amount = f"{'+' if entry.amount_microdollars > 0 else ''}{in_dollars(entry.amount_microdollars)}"
+    payment = f" ({entry.payment_id})" if entry.payment_id else ""
+    balance = in_dollars(booking.balance_microdollars)
+    return f"{entry.kind.replace('_', ' ')} {amount} for {entry.description}{payment}, balance {balance}"
+
+
 def _step(step: FollowedStep) -> str:
     error = f": {step.error}" if step.error else ""
     if step.kind == "send_mail":
         return f"mail {step.mail} {_MAIL_STATES.get(step.state, step.state)}{error}"
     if step.operation:
         return f"{step.operation.replace('_', ' ')} at Stripe: {_OPERATION_STATES.get(step.state, step.state)}{error}"
-    return f"Stripe was asked for the subscriptions: {step.state}{error}"
+    asked_for = "the subscriptions" if step.kind == "read_subscriptions" else step.kind.replace("_", " ")
+    return f"Stripe was asked for {asked_for}: {step.state}{error}"
 
 
 def _set_aside(message: SetAside) -> str:

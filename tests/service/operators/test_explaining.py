@@ -5,11 +5,14 @@ import json
 from bursar.db.items import MessageCopy
 from bursar.service.operators.explaining import chain_of
 from bursar.service.operators.telling import sentence
-from tests.billing.kiloclaw.making import DAY, NOW, a_paid_row, a_trial
+from tests.billing.credits.crediting import DUE, a_credit_row
+from tests.billing.kiloclaw.making import DAY, HOUR, NOW, a_paid_row, a_trial
 from tests.db.deciding import a_subscription_item, an_item
 from tests.service.cli.running import bursar
+from tests.service.crediting import hosted
 from tests.service.steps.acting import Acting, acting, having, suspended_trial
 from tests.service.steps.operating import operating, selling
+from tests.service.test_arrivals import LATE, paid
 
 
 async def sentences(worker: Acting, user: str = "ada", limit: int = 200) -> list[str]:
@@ -86,6 +89,40 @@ async def test_an_operation_at_stripe_is_told_without_its_journal(database_url: 
     assert read.endswith("Stripe was asked for the subscriptions: due (end of a change at Stripe)")
 
 
+async def test_cr_1_entries_of_the_ledger_are_told_with_what_they_paid_and_the_balance_they_left(
+    database_url: str,
+) -> None:
+    async with acting(database_url) as worker:
+        worker.clock.now = LATE
+        await hosted(worker, a_credit_row(status="past_due", past_due_since=DUE), 10)
+        worker.clock.now = LATE + HOUR
+        await paid(worker, 50)
+        _, given, renewed = await sentences(worker)
+
+    assert given.endswith("deposit +$10.00 for given (pi_ada), balance $10.00 (Stripe event evt_0)")
+    assert "paid until 31 March 2026 09:00 UTC" in renewed
+    assert "paid until 30 April 2026 09:00 UTC" in renewed
+    assert "(Stripe event evt_1); deposit +$50.00 for Credit top-up (pi_1), balance $60.00; charge -$25.00" in renewed
+    assert "charge -$25.00 for KiloClaw hosting, standard plan, balance $35.00" in renewed
+    assert "balance $10.00; mail claw_credit_renewal_failed waits to be sent" in renewed
+
+
+async def test_a_renewal_of_a_tick_is_told_with_its_own_charge(database_url: str) -> None:
+    async with acting(database_url) as worker:
+        worker.clock.now = LATE
+        await hosted(worker, a_credit_row(), 60)
+        for _ in range(2):
+            worker.clock.now += HOUR
+            await worker.sweep("credit_renewal")
+        *_, first, second = await sentences(worker)
+
+    assert "paid until 31 March 2026" in first
+    assert "(tick credit_renewal of 4 May 2026 10:00 UTC); charge -$25.00" in first
+    assert first.endswith("balance $35.00")
+    assert "paid until 30 April 2026" in second
+    assert second.endswith("balance $10.00")
+
+
 async def test_the_newest_are_told_where_there_are_more(database_url: str) -> None:
     async with acting(database_url) as worker:
         await suspended_trial(worker)
@@ -106,3 +143,14 @@ async def test_the_command_tells_it_in_words_and_as_json(database_url: str) -> N
     assert [step["mail"] for step in last["steps"]] == ["claw_suspended_trial"]
     unknown = bursar("why", "nobody", DATABASE_URL=database_url)
     assert (unknown.exit_code, unknown.err) == (1, "bursar: Nothing is recorded of that user.\n")
+
+
+async def test_the_command_shows_entries_as_json(database_url: str) -> None:
+    async with acting(database_url) as worker:
+        await hosted(worker, a_paid_row(), 10)
+    told = bursar("why", "ada", "--json", DATABASE_URL=database_url)
+    ((booking,),) = [link["bookings"] for link in json.loads(told.out) if link["bookings"]]
+    assert booking["balance_microdollars"] == 10_000_000
+    shown = {name: booking["entry"][name] for name in ("kind", "amount_microdollars", "description", "cause")}
+    assert shown == {"kind": "deposit", "amount_microdollars": 10_000_000, "description": "given", "cause": "evt_0"}
+    assert (booking["entry"]["payment_id"], booking["entry"]["business_key"]) == ("pi_ada", "deposit:pi_ada")
