@@ -47,14 +47,20 @@ async def settle(
 
 
 async def record_retry(
-    connection: Connection, failure_id: int, signature: Signature, error: str | None, real_now: datetime
+    connection: Connection,
+    failure_id: int,
+    signature: Signature,
+    error: str | None,
+    real_now: datetime,
+    *,
+    resolves: bool,
 ) -> None:
-    """Write a retry down: without an error it resolves the record."""
+    """Write a retry down, and resolve the record where it was an end of it."""
     await connection.execute(
         """
         WITH resolved AS (
             UPDATE renewal_failures SET state = 'resolved', settled_at = $5
-            WHERE id = $1 AND $4::text IS NULL AND state IN ('retrying', 'unresolved'))
+            WHERE id = $1 AND $6 AND state IN ('retrying', 'unresolved'))
         INSERT INTO renewal_failure_actions (failure_id, action, actor, reason, error, acted_at)
         VALUES ($1, 'retry', $2, $3, $4, $5)
         """,
@@ -63,6 +69,7 @@ async def record_retry(
         signature.reason,
         error,
         real_now,
+        resolves,
     )
 
 

@@ -58,7 +58,7 @@ def list_failures(
 
 @group.command()
 def retry(failure_id: FailureId, *, reason: Reason, actor: Actor = None, json: AsJson = False) -> None:
-    """Try a renewal again, now; it is resolved unless it fails again."""
+    """Try a renewal again, now; it is resolved unless it fails again or waits for the card on file."""
     signature, settings = signature_of(actor, reason), load_settings(Settings)
 
     async def run(pool: Pool) -> None:

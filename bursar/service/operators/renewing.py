@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import describe
@@ -24,10 +25,17 @@ class RetryOutcome(StrEnum):
     """How a retry ends."""
 
     RENEWED = "renewed"
+    TOPPING_UP = "topping_up"  # the card on file is being charged; it stays as it was until that money has come
     UNPAID = "unpaid"  # decided on: the money did not suffice, which is no failure
     CANCELED = "canceled"  # decided on: at its end, as it was asked for
     FAILED = "failed"  # it stays as it was, with the new error
     SETTLED = "settled"  # nothing is left to do: settled already, or the row has another boundary
+
+
+# By what a decision counts; the first that is there says how it went.
+OUTCOME_OF_COUNT = MappingProxyType(
+    {"renewed": RetryOutcome.RENEWED, "unpaid": RetryOutcome.UNPAID, "top_up_asked": RetryOutcome.TOPPING_UP}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,11 @@ class Retried:
 
     outcome: RetryOutcome
     error: str | None = None
+
+    @property
+    def is_an_end(self) -> bool:
+        """Whether nothing of the failure is left to be looked after."""
+        return self.outcome not in (RetryOutcome.FAILED, RetryOutcome.TOPPING_UP)
 
 
 class FailedRenewals:
@@ -80,13 +93,15 @@ class FailedRenewals:
         self, connection: Connection, failure: RenewalFailure, signature: Signature, outcome: Outcome
     ) -> None:
         real_now = (await self._decider.clock.situation(connection)).real_now
-        error = describe(outcome.error) if outcome.error else None
+        retried = _retried(outcome)
         async with connection.transaction():
-            await actions.record_retry(connection, failure.id, signature, error, real_now)
+            await actions.record_retry(
+                connection, failure.id, signature, retried.error, real_now, resolves=retried.is_an_end
+            )
             if outcome.error:
                 category = category_of(outcome.error)
                 attempt = FailedRenewal(
-                    failure.account_key, failure.boundary, failure.attempts + 1, real_now, category, error or ""
+                    failure.account_key, failure.boundary, failure.attempts + 1, real_now, category, retried.error or ""
                 )
                 await renewal_failures.record(connection, [attempt])
 
@@ -95,7 +110,7 @@ def _retried(outcome: Outcome) -> Retried:
     if outcome.error:
         return Retried(RetryOutcome.FAILED, describe(outcome.error))
     counts = outcome.decision.counts if outcome.decision else {}
-    for count, said in (("renewed", RetryOutcome.RENEWED), ("unpaid", RetryOutcome.UNPAID)):
+    for count, said in OUTCOME_OF_COUNT.items():
         if count in counts:
             return Retried(said)
     return Retried(RetryOutcome.CANCELED if "changed" in counts else RetryOutcome.SETTLED)

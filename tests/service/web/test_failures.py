@@ -13,7 +13,7 @@ from bursar.service.processes.gauges import WaitingGauges
 from tests.billing.credits.crediting import DUE, a_credit_row
 from tests.billing.kiloclaw.making import HOUR
 from tests.db.deciding import REAL_NOW, StandingClock
-from tests.service.crediting import balance, hosted
+from tests.service.crediting import balance, giving, hosted
 from tests.service.failing_renewals import break_renewals, mend_renewals
 from tests.service.steps.acting import Acting
 from tests.service.web.serving import API, Served
@@ -80,6 +80,23 @@ async def test_cr_63_a_retry_that_fails_again_is_one_attempt_more(
     assert found["actions"][0]["error"] == failed["error"]
     await mend_renewals(connection)
     assert (await act(web, f"{failure_id}/retry")).json()["outcome"] == "renewed"
+
+
+async def test_cr_63_a_retry_that_charges_the_card_resolves_nothing_until_the_money_has_come(
+    web: Served, worker: Acting, connection: asyncpg.Connection
+) -> None:
+    await hosted(worker, a_credit_row(), 10, stripe_customer_id="cus_ada", auto_top_up=True)
+    failed = FailedRenewal("user:ada", DUE, 3, REAL_NOW - HOUR, "bug", "Boom")
+    await renewal_failures.record(connection, [failed])
+    failure_id = int(await connection.fetchval("SELECT id FROM renewal_failures"))
+
+    assert (await act(web, f"{failure_id}/retry")).json()["outcome"] == "topping_up"
+    found = await shown(web, failure_id)
+    assert (found["state"], [one["action"] for one in found["actions"]]) == ("unresolved", ["retry"])
+
+    await worker.decider.decide([giving(20, payment_id="pi_topped")])
+    assert (await act(web, f"{failure_id}/retry")).json()["outcome"] == "renewed"
+    assert ((await shown(web, failure_id))["state"], await balance(worker)) == ("resolved", 5)
 
 
 @pytest.mark.parametrize(("action", "state"), [("resolve", "resolved"), ("waive", "waived")])
