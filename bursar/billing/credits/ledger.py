@@ -117,23 +117,28 @@ def with_entry(account: Account, entry: Entry) -> Account:
         raise ChargesStopped
     if entry.kind is EntryKind.CHARGE and left < 0:
         raise InsufficientCredits(-left)
-    used = -entry.amount_microdollars if entry.kind in OF_WHAT_WAS_USED else 0
-    acquired = 0 if entry.kind in OF_WHAT_WAS_USED else entry.amount_microdollars
-    return account.having(
-        replace(
-            credit,
-            acquired_microdollars=credit.acquired_microdollars + acquired,
-            used_microdollars=credit.used_microdollars + used,
-            entries=(*credit.entries, entry),
-        )
-    )
+    return _with_entries(account, entry)
 
 
 def with_settlement(account: Account, deposit: Entry, charge: Entry) -> Account:
     """The account with a neutral pair, in one decision and therefore one statement (CR-2, CR-11, CR-51)."""
     if deposit.amount_microdollars + charge.amount_microdollars or deposit.payment_id != charge.payment_id:
         raise ValueError("a settlement is a pair of one payment whose sum is nothing")
-    return with_entry(with_entry(account, deposit), charge)
+    return _with_entries(account, deposit, charge)
+
+
+def _with_entries(account: Account, *entries: Entry) -> Account:
+    credit = credits_of(account)
+    used = sum(one.amount_microdollars for one in entries if one.kind in OF_WHAT_WAS_USED)
+    acquired = sum(one.amount_microdollars for one in entries if one.kind not in OF_WHAT_WAS_USED)
+    return account.having(
+        replace(
+            credit,
+            acquired_microdollars=credit.acquired_microdollars + acquired,
+            used_microdollars=credit.used_microdollars - used,
+            entries=(*credit.entries, *entries),
+        )
+    )
 
 
 def in_dollars(microdollars: int) -> str:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
@@ -145,28 +146,27 @@ def _brought_forward(row: Subscription, settlement: Settlement, *, is_new: bool)
     is_late = row.current_period_end is not None and paid.ends_at < row.current_period_end and not is_first
     if is_late or not (is_next or is_new):
         return row
-    moved = replace(_in_period(row, paid) if is_next else row, settled_at=_later(row.settled_at, paid_at))
+    moved = {"settled_at": _later(row.settled_at, paid_at)} | (_in_period(row, paid) if is_next else {})
     if row.status == "canceled":
-        return replace(moved, credit_renewal_at=None)
-    if row.past_due_since and row.past_due_since > paid_at:
-        return moved
-    return replace(moved, status="active", past_due_since=None, suspended_at=None, destruction_deadline=None)
+        moved |= {"credit_renewal_at": None}
+    elif row.past_due_since is None or row.past_due_since <= paid_at:
+        moved |= {"status": "active", "past_due_since": None, "suspended_at": None, "destruction_deadline": None}
+    return replace(row, **moved)
 
 
-def _in_period(row: Subscription, paid: PaidPeriod) -> Subscription:
+def _in_period(row: Subscription, paid: PaidPeriod) -> dict[str, Any]:
     """The plan is the invoice's (CR-56); what is scheduled has arrived with it (KC-45)."""
     arrived = row.scheduled_plan == paid.plan
-    return replace(
-        row,
-        plan=paid.plan,
-        payment_source="credits",
-        current_period_start=paid.starts_at,
-        current_period_end=paid.ends_at,
-        credit_renewal_at=paid.ends_at,
-        commit_ends_at=row.commit_ends_at if paid.plan == "commit" else None,
-        scheduled_plan=None if arrived else row.scheduled_plan,
-        scheduled_by=None if arrived else row.scheduled_by,
-    )
+    return {
+        "plan": paid.plan,
+        "payment_source": "credits",
+        "current_period_start": paid.starts_at,
+        "current_period_end": paid.ends_at,
+        "credit_renewal_at": paid.ends_at,
+        "commit_ends_at": row.commit_ends_at if paid.plan == "commit" else None,
+        "scheduled_plan": None if arrived else row.scheduled_plan,
+        "scheduled_by": None if arrived else row.scheduled_by,
+    }
 
 
 def _posted(account: Account, posting: Posting, settlement: Settlement) -> Decision:

@@ -14,8 +14,9 @@ def with_row(account: Account, row: Subscription) -> Account:
     """
     hosting = hosting_of(account)
     check_transition(hosting.subscription, row)
-    if row.top_up_boundary and (row.status == "canceled" or row.credit_renewal_at != row.top_up_boundary):
-        row = replace(row, top_up_boundary=None)  # CR-40
+    is_over = row.status == "canceled" or row.credit_renewal_at != row.top_up_boundary
+    boundary = None if is_over else row.top_up_boundary  # CR-40
     version = (hosting.subscription.version if hosting.subscription else 0) + 1
-    counted = row if row.version == version else replace(row, version=version)
+    is_counted = row.version == version and row.top_up_boundary == boundary
+    counted = row if is_counted else replace(row, version=version, top_up_boundary=boundary)
     return account.having(replace(hosting, subscription=counted))
