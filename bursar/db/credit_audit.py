@@ -63,7 +63,7 @@ async def audit_page(connection: Connection, after_user_id: str, limit: int) -> 
 async def note(connection: Connection, audited: Sequence[Audited], found_at: datetime) -> list[str]:
     """Write mismatches down, which stops these users' charges; returns the users of new ones.
 
-    One that an operator cleared is not found again while the difference stays what it was.
+    One that an operator cleared is not found again while the difference stays what it was (`note_mended`).
     """
     rows = await connection.fetch(
         """
@@ -73,9 +73,9 @@ async def note(connection: Connection, audited: Sequence[Audited], found_at: dat
         FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS found (user_id, acquired, used)
         WHERE NOT EXISTS (
             SELECT FROM (
-                SELECT acquired_difference_microdollars AS acquired, used_difference_microdollars AS used
+                SELECT acquired_difference_microdollars AS acquired, used_difference_microdollars AS used, mended_at
                 FROM credit_mismatches AS known WHERE known.user_id = found.user_id ORDER BY id DESC LIMIT 1) AS last
-            WHERE last.acquired = found.acquired AND last.used = found.used)
+            WHERE last.acquired = found.acquired AND last.used = found.used AND last.mended_at IS NULL)
         ON CONFLICT (user_id) WHERE cleared_at IS NULL DO NOTHING
         RETURNING user_id
         """,
@@ -85,6 +85,18 @@ async def note(connection: Connection, audited: Sequence[Audited], found_at: dat
         found_at,
     )
     return [row["user_id"] for row in rows]
+
+
+async def note_mended(connection: Connection, user_ids: Sequence[str], seen_at: datetime) -> None:
+    """These accounts fit their entries: should a difference that was cleared come again, it is a new one."""
+    await connection.execute(
+        """
+        UPDATE credit_mismatches SET mended_at = $2
+        WHERE user_id = ANY($1::text[]) AND cleared_at IS NOT NULL AND mended_at IS NULL
+        """,
+        list(user_ids),
+        seen_at,
+    )
 
 
 async def clear(connection: Connection, user_id: str, signature: Signature, cleared_at: datetime) -> bool:

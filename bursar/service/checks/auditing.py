@@ -75,16 +75,17 @@ class Auditing:
         page = await self._decider.with_connection(
             lambda connection: credit_audit.audit_page(connection, after, self._page_accounts)
         )
-        wrong = [one for one in page if not one.fits]
         report.audited += len(page)
-        report.mismatches += wrong
-        if wrong:
-            await self._decider.with_connection(lambda connection: self._note(connection, wrong, report))
+        report.mismatches += [one for one in page if not one.fits]
+        if page:
+            await self._decider.with_connection(lambda connection: self._note(connection, page, report))
         return page
 
-    async def _note(self, connection: Connection, wrong: list[Audited], report: AuditReport) -> None:
+    async def _note(self, connection: Connection, page: list[Audited], report: AuditReport) -> None:
         real_now = (await self._decider.clock.situation(connection)).real_now
-        for user_id in await credit_audit.note(connection, wrong, real_now):
+        await credit_audit.note_mended(connection, [one.user_id for one in page if one.fits], real_now)
+        wrong = [one for one in page if not one.fits]
+        for user_id in await credit_audit.note(connection, wrong, real_now) if wrong else ():
             report.new += 1
             log.error("counters do not fit the entries, charges are stopped", account=user_key(user_id))
 

@@ -99,6 +99,24 @@ async def test_cr_4_charges_are_stopped_until_an_operator_clears_it_and_others_g
         assert await tick(worker, sweeps, DUE, "credit_renewal")
 
 
+async def test_cr_4_a_difference_that_was_cleared_and_put_right_is_found_when_it_comes_again(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    async with acting(database_url) as worker:
+        await worker.decider.decide([giving(100)])
+        auditing = Auditing(worker.decider)
+        await tamper(connection, GIFT, "ada")
+        assert (await auditing.everything(no_bar)).new == 1
+        assert await credit_audit.clear(connection, "ada", BY, REAL_NOW)
+        assert (await auditing.everything(no_bar)).new == 0, "it was accepted"
+
+        await tamper(connection, GIFT.replace("+ 7", "- 7"), "ada")
+        assert (await auditing.everything(no_bar)).mismatches == []
+        await tamper(connection, GIFT, "ada")
+        assert (await auditing.everything(no_bar)).new == 1
+        assert await mismatches(worker) == [("ada", 7, 0)]
+
+
 async def test_cr_4_the_database_itself_refuses_the_charge_but_no_settlement(
     database_url: str, connection: asyncpg.Connection
 ) -> None:
