@@ -8,6 +8,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from bursar.billing.account import Account
 from bursar.billing.calendar import add_months
+from bursar.billing.credits.periods import is_committed
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
 from bursar.billing.kiloclaw.following import status_of
@@ -121,8 +122,16 @@ def _flag(name: str, subscription_id: str, undo: Call | None = None) -> Call:
 def _canceled_here(account: Account, row: Subscription) -> Decision:
     after = replace(row, cancel_at_period_end=True, stripe_schedule_id=None, scheduled_plan=None, scheduled_by=None)
     saved = account if after == row else with_row(account, after)
-    answer = pending(row.current_period_end)
+    answer = pending(_paid_until(row))
     return Decision(saved, reason="canceled by the user", counts={"canceled": 1}, result=answer)
+
+
+def _paid_until(row: Subscription) -> datetime | None:
+    """The period's end; of a commitment from credits that was renewed ahead, its own, which is paid for (CR-36)."""
+    ends_at = row.current_period_end
+    if row.is_pure_credit and ends_at and is_committed(row, ends_at):
+        return row.commit_ends_at
+    return ends_at
 
 
 def _no_subscription() -> Refused:

@@ -93,7 +93,13 @@ def _without_cancellation(subscription: StripeSubscription) -> Generator[Call, A
 
 
 def _reactivated_here(account: Account, row: Subscription) -> Account:
-    return with_row(account, replace(row, cancel_at_period_end=False)) if row.cancel_at_period_end else account
+    """From credits a commitment has its transition by the row alone; at Stripe the schedule's is recorded (KC-52)."""
+    if not row.cancel_at_period_end:
+        return account
+    going_on = replace(row, cancel_at_period_end=False)
+    if row.is_pure_credit and row.plan == "commit":
+        going_on = replace(going_on, scheduled_plan="standard", scheduled_by="auto")
+    return with_row(account, going_on)
 
 
 def _not_canceling() -> Refused:

@@ -213,3 +213,10 @@ def test_kc_53_a_pure_credit_row_is_canceled_here_only() -> None:
     assert row.cancel_at_period_end
     assert decision.steps == ()
     assert decision.result == {"cancel_at_period_end": True, "ends_at": (NOW + 30 * DAY).isoformat()}
+
+
+def test_kc_51_a_commitment_from_credits_that_is_renewed_ahead_ends_where_it_is_paid_to() -> None:
+    row = a_pure_credit_row(plan="commit", commit_ends_at=NOW + 210 * DAY)
+    decision = cancel(an_account(row), "c1")
+
+    assert decision.result == {"cancel_at_period_end": True, "ends_at": (NOW + 210 * DAY).isoformat()}

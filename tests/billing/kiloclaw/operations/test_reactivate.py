@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from bursar.billing.errors import CallRefused, Refused
+from bursar.billing.kiloclaw.operations.cancel import cancel
 from bursar.billing.kiloclaw.operations.reactivate import Reactivation, apply, plan, reactivate
 from bursar.billing.kiloclaw.phases import ScheduleTerms
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of
+from bursar.billing.kiloclaw.status import billing_status
 from bursar.billing.operations import Ended, Failure
 from bursar.billing.steps import StepKind
 from tests.billing.kiloclaw.making import CATALOGUE, COMMIT, DAY, NOW, STANDARD, a_paid_row, a_trial, subscription_json
@@ -193,3 +195,21 @@ def test_kc_53_a_pure_credit_row_is_reactivated_here_only() -> None:
     assert after
     assert not after.cancel_at_period_end
     assert (decision.steps, decision.result) == ((), {"cancel_at_period_end": False})
+
+
+def test_kc_52_a_commitment_from_credits_gets_its_automatic_transition_back() -> None:
+    enrolled = a_paid_row(
+        plan="commit",
+        payment_source="credits",
+        stripe_subscription_id=None,
+        credit_renewal_at=COMMIT_END,
+        current_period_end=COMMIT_END,
+        commit_ends_at=COMMIT_END,
+        scheduled_plan="standard",
+        scheduled_by="auto",
+    )
+    canceled = cancel(an_account(enrolled), "c1")
+    after = hosting_of(reactivate(canceled.account, CATALOGUE, "c2").account)
+
+    section = billing_status(after, CATALOGUE, NOW)["subscription"]
+    assert section["automaticTransition"] == {"plan": "standard", "at": COMMIT_END.isoformat()}
