@@ -17,7 +17,7 @@ class StepKind(StrEnum):
     RECONCILE = "reconcile"  # compare every row with Stripe (MS-10)
     TOP_UP = "top_up"  # charge the card on file for a renewal (CR-38)
     AUDIT = "audit"  # recompute credit accounts from their entries (CR-4)
-    FIND_INVOICE = "find_invoice"  # that a refunded charge had paid (CR-11)
+    FIND_INVOICE = "find_invoice"  # that a refunded or disputed payment had paid (CR-11)
     END_SUBSCRIPTION = "end_subscription"  # at Stripe, of a user who was deleted (KC-120)
     END_CUSTOMER = "end_customer"  # likewise: the pages they left open, and what was paid there unheard of
 

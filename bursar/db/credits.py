@@ -6,7 +6,7 @@ from datetime import datetime
 
 from bursar.billing.account import user_id_of
 from bursar.billing.credits.ledger import Credits, Entry, EntryKind
-from bursar.db import early_disputes
+from bursar.db import early_reversals
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
 
@@ -75,7 +75,7 @@ async def load(connection: Connection, keys: list[str]) -> Mapping[str, Credits]
 
 async def save(connection: Connection, changes: list[Change[Credits]], context: SaveContext) -> None:
     """Append the new entries in one statement, so that pairs are whole; the counters follow by themselves (CR-1)."""
-    disputes = await early_disputes.exchange(connection, changes, context)
+    reversals = await early_reversals.exchange(connection, changes, context)
     rows = [
         {
             "user_id": user_id_of(change.key) or change.key,
@@ -87,7 +87,7 @@ async def save(connection: Connection, changes: list[Change[Credits]], context: 
             "cause": entry.cause,
         }
         for change in changes
-        for entry in (*change.after.entries[len(change.before.entries) :], *disputes.get(change.key, ()))
+        for entry in (*change.after.entries[len(change.before.entries) :], *reversals.get(change.key, ()))
     ]
     if not rows:
         return

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from bursar.db import idempotency, inbox, ticks
+from bursar.db import early_reversals, idempotency, inbox, ticks
 from bursar.db.connections import Connection
 
 Forget = Callable[[Connection, datetime, int], Awaitable[int]]
@@ -56,6 +56,7 @@ KEPT: Mapping[str, tuple[Forget, timedelta]] = MappingProxyType(
         "forgotten_inbox": (inbox.forget_before, timedelta(days=inbox.KEEP_DAYS)),
         "forgotten_answers": (forget_answers, idempotency.KEEP),
         "forgotten_early_events": (forget_early_events, timedelta(days=EARLY_EVENTS_KEEP_DAYS)),
+        "forgotten_early_reversals": (early_reversals.forget_before, timedelta(days=early_reversals.KEEP_DAYS)),
         "forgotten_steps": (forget_steps, timedelta(days=STEPS_KEEP_DAYS)),
         "forgotten_ticks": (ticks.forget_before, timedelta(days=ticks.KEEP_DAYS)),
     }

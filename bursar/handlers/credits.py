@@ -8,9 +8,8 @@ from bursar.billing.account import Account, Profile, user_key
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.arrivals import then_renewed
 from bursar.billing.credits.checkout import check_out_credits
-from bursar.billing.credits.deposits import dispute_closed, payment_succeeded, top_up_invoice_paid
+from bursar.billing.credits.deposits import payment_succeeded, top_up_invoice_paid
 from bursar.billing.credits.enrolment import Enrolment, enroll
-from bursar.billing.credits.invoice_refunds import refunded
 from bursar.billing.credits.ledger import Credits
 from bursar.billing.credits.payments import (
     ChargeEvent,
@@ -19,6 +18,7 @@ from bursar.billing.credits.payments import (
     PaymentEvent,
     is_top_up,
 )
+from bursar.billing.credits.reversals import charge_refunded, dispute_closed
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.operations import Operations
@@ -76,7 +76,7 @@ def top_up_invoice(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 -
 def refund(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
     """`charge.refunded` (CR-11)."""
     event = view(ChargeEvent, body)
-    return lambda account, _: refunded(account, event)
+    return lambda account, _: charge_refunded(account, event)
 
 
 def dispute(body: Any, _: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON

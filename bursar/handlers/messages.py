@@ -22,7 +22,7 @@ from bursar.billing.stripe.objects import InvoiceEvent, SubscriptionEvent
 from bursar.billing.stripe.schedules import ScheduleEvent
 from bursar.db import users
 from bursar.db.connections import Connection
-from bursar.db.early_disputes import keys_of_payments
+from bursar.db.early_reversals import keys_of_payments
 from bursar.db.items import Decide, Item, MessageCopy
 from bursar.handlers.credits import PARTS as CREDIT_PARTS
 from bursar.handlers.credits import dispute, is_of_top_up, payment, refund, top_up_invoice

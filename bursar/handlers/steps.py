@@ -7,9 +7,9 @@ from typing import Any
 
 from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue
-from bursar.billing.credits.invoice_refunds import refunded_of_invoice
+from bursar.billing.credits.invoice_search import InvoiceSearch
 from bursar.billing.credits.ledger import Credits
-from bursar.billing.credits.payments import ChargeEvent
+from bursar.billing.credits.reversals import handed_over, invoices_found
 from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
@@ -93,11 +93,13 @@ def read_outcome(
     return _answering(step, parts, decide, _answer(step, StepState.DONE, again_at=again_at))
 
 
-def invoice_found(step: ClaimedStep, event: ChargeEvent, invoice_ids: tuple[str, ...]) -> Item:
-    """Stripe said which invoices a refunded charge had paid (CR-11)."""
+def invoice_found(step: ClaimedStep, search: InvoiceSearch, invoice_ids: tuple[str, ...]) -> Item:
+    """Stripe said which invoices a refunded or disputed payment had paid, or it was known whose it is (CR-11)."""
 
     def decide(account: Account, _: Situation) -> Decision:
-        return refunded_of_invoice(account, event, invoice_ids)
+        if search.payment_intent is None:
+            return handed_over(account, search.reversal)
+        return invoices_found(account, search.reversal, invoice_ids)
 
     return _answering(step, frozenset({Credits}), decide, _answer(step, StepState.DONE))
 

@@ -7,7 +7,7 @@ import pytest
 
 from bursar.db import credits as ledger
 from bursar.db.connections import Connection
-from bursar.db.early_disputes import keys_of_payments
+from bursar.db.early_reversals import keys_of_payments
 
 DOLLAR = 1_000_000
 POST = """

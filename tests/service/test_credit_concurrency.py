@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 from bursar.billing.account import Account, user_key
-from bursar.billing.credits.deposits import charge_refunded
 from bursar.billing.credits.enrolment import Enrolment
 from bursar.billing.credits.ledger import Credits, Entry, EntryKind, credits_of, with_entry
 from bursar.billing.credits.payments import ChargeEvent
+from bursar.billing.credits.reversals import charge_refunded
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
 from bursar.billing.kiloclaw.row_changes import with_row

@@ -63,11 +63,16 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EarlyDispute:
-    """A lost dispute whose payment the ledger does not know yet (CR-11)."""
+class Reversal:
+    """A refund or a lost dispute: money of a payment that went back (CR-11).
 
-    dispute_id: str
-    payment_id: str
+    `payment_ids` is what its payment may be known by. `amount_microdollars` is what went back by it; of a refund whose
+    event does not say what went back before, all of its charge so far.
+    """
+
+    kind: EntryKind
+    business_key: str
+    payment_ids: tuple[str, ...]
     amount_microdollars: int
     cause: str
 
@@ -76,7 +81,7 @@ class EarlyDispute:
 class Credits:
     """The credit part of an account: the counters, and the newest entries, oldest first.
 
-    At most 1,000 entries are loaded; an older one's key is still the database's to refuse. `early_disputes` are those
+    At most 1,000 entries are loaded; an older one's key is still the database's to refuse. `early_reversals` are those
     to be remembered; they are never loaded, but taken when their payment is deposited. `charges_stopped`: an operator
     has to look first (CR-4).
     """
@@ -84,7 +89,7 @@ class Credits:
     acquired_microdollars: int = 0
     used_microdollars: int = 0
     entries: tuple[Entry, ...] = ()
-    early_disputes: tuple[EarlyDispute, ...] = ()
+    early_reversals: tuple[Reversal, ...] = ()
     charges_stopped: bool = False
 
     @property

@@ -6,8 +6,11 @@ from typing import Annotated, Any
 
 from pydantic import AliasPath, Field, NonNegativeInt
 
+from bursar.billing.credits.ledger import MICRODOLLARS_PER_CENT
+from bursar.billing.errors import UnreadableMessage
 from bursar.billing.stripe.objects import Id, StripeObject
 
+CURRENCY = "usd"
 TOP_UP = "credit_topup"  # `metadata.type` of a payment that tops up
 Object = AliasPath("data", "object")
 
@@ -15,6 +18,13 @@ Object = AliasPath("data", "object")
 def is_top_up(metadata: Mapping[str, Any]) -> bool:
     """Whether a payment's or an invoice's metadata say that it tops up a credit account."""
     return metadata.get("type") == TOP_UP
+
+
+def in_microdollars(cents: int, currency: str) -> int:
+    """UnreadableMessage for another currency: it is parked, never guessed."""
+    if currency != CURRENCY:
+        raise UnreadableMessage(f"a payment in {currency[:8]!r}, not in {CURRENCY!r}")
+    return cents * MICRODOLLARS_PER_CENT
 
 
 class PaymentIntent(StripeObject):
@@ -100,11 +110,14 @@ class PaidInvoiceEvent(StripeObject):
 
 
 class ChargeEvent(StripeObject):
-    """`charge.refunded`."""
+    """`charge.refunded`. `refunded_before` is the running total before this refund, in cents, where Stripe says it."""
 
     id: str
     created: datetime
     charge: Annotated[Charge, Field(validation_alias=Object)]
+    refunded_before: Annotated[
+        NonNegativeInt | None, Field(validation_alias=AliasPath("data", "previous_attributes", "amount_refunded"))
+    ] = None
 
 
 class DisputeEvent(StripeObject):

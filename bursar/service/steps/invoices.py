@@ -1,8 +1,8 @@
-"""Asking Stripe which invoice a refunded charge had paid (CR-11)."""
+"""Asking Stripe which invoice a refunded or disputed payment had paid (CR-11)."""
 
 import asyncio
 
-from bursar.billing.credits.invoice_refunds import RefundedCharge
+from bursar.billing.credits.invoice_search import InvoiceSearch
 from bursar.billing.errors import Retryable
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.lists import InvoicePayments
@@ -23,11 +23,14 @@ class InvoiceFinder:
 
     async def attempt(self, job: StepJob, _: BeginCall) -> Item:
         """The outcome. Raises `Retryable` or `Permanent`."""
-        asked = RefundedCharge.model_validate(job.step.payload)
+        search = InvoiceSearch.model_validate(job.step.payload)
+        call = search.call
+        if call is None:
+            return invoice_found(job.step, search, ())
         try:
             async with asyncio.timeout(STEPS[self.kind].timeout_seconds):
-                raw = await self._stripe.call(asked.call, job.step.key)
+                raw = await self._stripe.call(call, job.step.key)
         except TimeoutError:
             raise Retryable("Stripe did not answer in time") from None
         found = InvoicePayments.model_validate(raw)
-        return invoice_found(job.step, asked.event, tuple(one.invoice for one in found.data))
+        return invoice_found(job.step, search, tuple(one.invoice for one in found.data))

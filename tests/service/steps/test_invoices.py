@@ -1,37 +1,20 @@
-"""A refunded charge is matched with the settled invoice that it had paid (CR-11)."""
+"""A refunded or disputed payment is matched with the settled invoice that it had paid (CR-11)."""
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
 
 from bursar.billing.errors import Retryable
-from bursar.billing.stripe.calls import Call, Method
 from bursar.db.items import Item
 from bursar.handlers.messages import ReceivedMessage, item_of
-from bursar.service.steps.invoices import InvoiceFinder
-from bursar.service.steps.step_crew import StepCrew
-from bursar.service.steps.together import Together
 from tests.billing.credits.settling import an_unsettled_row, invoice_json
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW, event_json
 from tests.service.crediting import balance, hosted
-from tests.service.steps.acting import Acting, FakeStripe, acting
-
-
-@dataclass
-class PayingStripe(FakeStripe):
-    """Knows which invoices each payment paid."""
-
-    paid: dict[str, list[str]] = field(default_factory=dict)
-
-    async def call(self, call: Call, idempotency_key: str) -> Mapping[str, Any]:
-        assert idempotency_key.startswith("find-invoice:")
-        assert (call.method, call.params["payment"]["type"]) == (Method.LIST_INVOICE_PAYMENTS, "payment_intent")
-        intent = call.params["payment"]["payment_intent"]
-        await self._asked(intent)
-        return {"data": [{"invoice": one} for one in self.paid.get(intent, [])]}
+from tests.service.steps.acting import Acting, acting
+from tests.service.steps.paying import PayingStripe, find_invoices
 
 
 def message(event_id: str, event_type: str, stripe_object: dict[str, Any]) -> Item:
@@ -53,13 +36,6 @@ async def worker(database_url: str) -> AsyncIterator[Acting]:
         yield settled
 
 
-async def find(worker: Acting) -> None:
-    assert isinstance(worker.stripe, PayingStripe)
-    crew = StepCrew(InvoiceFinder(worker.stripe), worker.decider, Together(worker.decider), worker.metrics)
-    for job in await crew.claim(16):
-        await crew.carry_out(job)
-
-
 async def entries(worker: Acting) -> list[tuple[Any, ...]]:
     return await worker.fetch(
         "SELECT kind, amount_microdollars / 10000, payment_id FROM credit_transactions ORDER BY id"
@@ -69,7 +45,7 @@ async def entries(worker: Acting) -> list[tuple[Any, ...]]:
 async def test_cr_11_refunds_of_a_settled_invoice_are_neutral_pairs_and_never_more_than_it(worker: Acting) -> None:
     for cents in (1000, 2500, 1000):
         await worker.decider.decide([refunding(cents)])
-        await find(worker)
+        await find_invoices(worker)
 
     assert (await entries(worker))[2:] == [
         ("settlement_deposit", -1000, "in_1"),
@@ -83,18 +59,18 @@ async def test_cr_11_refunds_of_a_settled_invoice_are_neutral_pairs_and_never_mo
 async def test_cr_11_stripe_is_asked_again_after_a_failure(worker: Acting) -> None:
     worker.stripe.failures = [Retryable("busy")]
     await worker.decider.decide([refunding(2500)])
-    await find(worker)
+    await find_invoices(worker)
     assert len(await entries(worker)) == 2
 
     worker.clock.real_now += DAY
-    await find(worker)
+    await find_invoices(worker)
     assert len(await entries(worker)) == 4
 
 
 @pytest.mark.parametrize("intent", ["pi_2", "pi_3", None])
 async def test_cr_11_what_paid_no_settled_invoice_is_none_of_our_business(worker: Acting, intent: str | None) -> None:
     await worker.decider.decide([refunding(2500, intent)])
-    await find(worker)
+    await find_invoices(worker)
 
     assert len(await entries(worker)) == 2
     assert worker.stripe.asked == ([intent] if intent else [])
