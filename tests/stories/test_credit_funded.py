@@ -65,7 +65,7 @@ async def test_cr_50_cr_55_kc_100_bought_renewed_missed_and_made_good(world: Wor
     assert await settled(world, "ada") == [25, 25]
 
 
-async def test_cr_11_a_settled_invoice_that_is_refunded_leaves_the_balance(world: World) -> None:
+async def test_cr_11_a_settled_invoice_that_is_refunded_and_disputed_leaves_the_balance(world: World) -> None:
     await world.product.put_user("dan", None)
     await subscribed(world, "dan", "standard")
     charge = world.stripe.all("charge", status="succeeded")[-1]
@@ -74,6 +74,11 @@ async def test_cr_11_a_settled_invoice_that_is_refunded_leaves_the_balance(world
     await world.watch.wait_until_settled()
 
     assert await settled(world, "dan") == [25, -10]
+    world.stripe.close_dispute(world.stripe.dispute(charge["id"])["id"], won=False)
+    await world.hear_stripe()
+    await world.watch.wait_until_settled()
+
+    assert await settled(world, "dan") == [25, -10, -15]
     assert (await world.get("dan", "status"))["hasAccess"]
 
 
