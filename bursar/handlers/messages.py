@@ -18,7 +18,7 @@ from bursar.billing.errors import UnreadableMessage
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.kiloclaw.schedule_events import schedule_event
 from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_event
-from bursar.billing.stripe.objects import InvoiceEvent, SubscriptionEvent
+from bursar.billing.stripe.objects import InvoiceEvent, SubscriptionEvent, subscription_details
 from bursar.billing.stripe.schedules import ScheduleEvent
 from bursar.db import users
 from bursar.db.connections import Connection
@@ -93,7 +93,7 @@ def _parts_of_paid_invoice(body: Any) -> frozenset[type[Any]]:  # noqa: ANN401 -
     if is_of_top_up(body):
         return CREDIT_PARTS
     stripe_object = mapping(mapping(mapping(body).get("data")).get("object"))
-    details = mapping(mapping(stripe_object.get("parent")).get("subscription_details"))
+    details = mapping(subscription_details(stripe_object))
     metadata = mapping(details.get("metadata"))
     may_be_in_credits = bool(details) and metadata.get("funding") != "direct"
     return _HOSTING | {Credits} if may_be_in_credits else _HOSTING
@@ -156,7 +156,7 @@ def account_of_event(event: Mapping[str, Any]) -> str | None:
     None when it names none of them.
     """
     stripe_object = mapping(mapping(event.get("data")).get("object"))
-    details = mapping(mapping(stripe_object.get("parent")).get("subscription_details"))
+    details = mapping(subscription_details(stripe_object))
     for metadata in (mapping(stripe_object.get("metadata")), mapping(details.get("metadata"))):
         user_id = metadata.get("userId")
         if isinstance(user_id, str) and user_id:
@@ -178,7 +178,7 @@ def is_nobodys(event_type: str, event: Mapping[str, Any]) -> bool:
 def subscription_of_event(event: Any) -> str | None:  # noqa: ANN401 - parsed JSON
     """The subscription that a Stripe event is about or names."""
     stripe_object = mapping(mapping(mapping(event).get("data")).get("object"))
-    details = mapping(mapping(stripe_object.get("parent")).get("subscription_details"))
+    details = mapping(subscription_details(stripe_object))
     named = details.get("subscription") or stripe_object.get("subscription")
     is_itself = stripe_object.get("object") == "subscription"
     found = stripe_object.get("id") if is_itself else mapping(named).get("id", named)

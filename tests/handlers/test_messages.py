@@ -74,6 +74,7 @@ def test_kc_36_an_event_without_a_period_is_unreadable() -> None:
     [
         ({"metadata": {"userId": "ada"}, "customer": "cus_1"}, "user:ada"),
         ({"parent": {"subscription_details": {"metadata": {"userId": "ada"}}}, "customer": "cus_1"}, "user:ada"),
+        ({"subscription_details": {"metadata": {"userId": "ada"}}, "subscription": "sub_1"}, "user:ada"),
         ({"metadata": {}, "customer": "cus_1"}, "customer:cus_1"),
         ({"customer": {"id": "cus_1", "object": "customer"}}, "customer:cus_1"),
         ({"metadata": {"userId": 7}, "customer": None}, None),

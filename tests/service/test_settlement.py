@@ -16,6 +16,7 @@ from tests.billing.credits.settling import (
     an_old_charge,
     an_unsettled_row,
     invoice_json,
+    of_an_older_version,
 )
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW, a_stripe_subscription, event_json, subscription_json
 from tests.service.crediting import balance, hosted
@@ -58,6 +59,16 @@ async def test_cr_53_the_same_payment_settled_twenty_times_at_once_is_one_pair(d
 
         assert [one.error for (one,) in outcomes] == [None] * 20
         assert (await entries(worker), await row(worker), await balance(worker)) == (PAIR, SETTLED, 0)
+
+
+async def test_kc_36_cr_57_an_invoice_in_the_shape_of_an_older_version_is_settled(database_url: str) -> None:
+    async with acting(database_url) as worker:
+        await hosted(worker, an_unsettled_row())
+        older = message("evt_1", "invoice.paid", of_an_older_version(invoice_json()))
+        (outcome,) = await worker.decider.decide([older])
+
+        assert outcome.error is None
+        assert (await entries(worker), await row(worker)) == (PAIR, SETTLED)
 
 
 async def test_cr_50_two_payments_of_one_period_at_once_are_two_pairs(database_url: str) -> None:

@@ -4,6 +4,7 @@ Unknown fields are ignored; a missing one that a rule needs makes the message un
 nothing.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -95,8 +96,18 @@ class StripeSubscription(StripeObject):
         return self.metadata.get("type") == "kiloclaw"
 
 
+def subscription_details(invoice: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a JSON value before validation
+    """What a raw invoice says of its subscription, in `parent`; before 2025 it stood on the invoice itself (KC-36)."""
+    parent = invoice.get("parent")
+    details = parent.get("subscription_details") if isinstance(parent, Mapping) else None
+    if details or not invoice.get("subscription"):
+        return details
+    older = invoice.get("subscription_details")
+    return {**(older if isinstance(older, Mapping) else {}), "subscription": invoice["subscription"]}
+
+
 class SubscriptionOfInvoice(StripeObject):
-    """`parent.subscription_details` of an invoice."""
+    """What an invoice says of the subscription that it bills."""
 
     subscription: Id
     metadata: Metadata = Field(default_factory=dict)
@@ -138,9 +149,7 @@ class StripeInvoice(StripeObject):
     metadata: Metadata = Field(default_factory=dict)
     amount_due: int = 0
     amount_paid: int = 0
-    of_subscription: Annotated[
-        SubscriptionOfInvoice | None, Field(validation_alias=AliasPath("parent", "subscription_details"))
-    ] = None
+    of_subscription: SubscriptionOfInvoice | None = None
     currency: str | None = None
     lines: Annotated[
         tuple[InvoiceLine, ...],
@@ -153,6 +162,13 @@ class StripeInvoice(StripeObject):
         WrapValidator(_what_can_be_read),
         Field(validation_alias=AliasChoices(AliasPath("payments", "data"), "payments")),
     ] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_its_subscription(cls, raw: Any) -> Any:  # noqa: ANN401 - a JSON value before validation
+        if not isinstance(raw, Mapping) or "of_subscription" in raw:
+            return raw
+        return {**raw, "of_subscription": subscription_details(raw)}
 
     @property
     def charge_id(self) -> str | None:

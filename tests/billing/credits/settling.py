@@ -50,8 +50,19 @@ def invoice_json(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
+def of_an_older_version(invoice: dict[str, Any]) -> dict[str, Any]:
+    """The same invoice as it was before 2025: what it says of its subscription stands on itself."""
+    details = invoice["parent"]["subscription_details"]
+    older = {name: value for name, value in invoice.items() if name != "parent"}
+    return {**older, "subscription": details["subscription"], "subscription_details": {"metadata": details["metadata"]}}
+
+
 def paid(account: Account, event_id: str = "evt_in", at: datetime = NOW, **invoice: Any) -> Decision:
-    body = event_json("invoice.paid", invoice_json(**invoice), at, event_id)
+    return delivered(account, invoice_json(**invoice), event_id, at)
+
+
+def delivered(account: Account, invoice: dict[str, Any], event_id: str = "evt_in", at: datetime = NOW) -> Decision:
+    body = event_json("invoice.paid", invoice, at, event_id)
     return invoice_event(account, InvoiceEvent.model_validate(body), CATALOGUE)
 
 

@@ -15,7 +15,10 @@ from tests.billing.credits.settling import (
     a_hybrid_row,
     an_entry,
     an_unsettled_row,
+    delivered,
     entries,
+    invoice_json,
+    of_an_older_version,
     paid,
     pair,
     row_of,
@@ -213,6 +216,31 @@ def test_cr_57_an_invoice_of_an_older_version_is_read_by_its_own_shape() -> None
     decided = paid(with_credits(an_unsettled_row()), lines={"data": [line]}, charge={"id": "ch_7"})
 
     assert (row_of(decided).plan, entries(decided.account)) == ("commit", pair(25, "ch_7"))
+
+
+@pytest.mark.parametrize("named", ["sub_1", {"id": "sub_1", "object": "subscription"}])
+def test_kc_36_cr_57_an_invoice_that_names_its_subscription_as_older_versions_do_is_settled(named: Any) -> None:
+    older = of_an_older_version(invoice_json(subscription=named))
+    decided = delivered(with_credits(an_unsettled_row()), older)
+
+    assert (row_of(decided).settled_at, entries(decided.account)) == (NOW, pair(25, "in_1"))
+
+
+@pytest.mark.parametrize("changes", UNREADABLE)
+def test_kc_36_cr_57_one_of_an_older_version_that_cannot_be_read_is_parked(changes: dict[str, Any]) -> None:
+    for account in (with_credits(a_hybrid_row()), with_credits(None)):
+        with pytest.raises(UnreadableMessage):
+            delivered(account, of_an_older_version(invoice_json(**changes)))
+
+
+def test_kc_36_cr_57_an_older_one_of_no_subscription_or_of_a_foreign_one_is_none_of_our_business() -> None:
+    account = with_credits(a_hybrid_row())
+    one_off = {**of_an_older_version(invoice_json()), "subscription": None, "subscription_details": None}
+    foreign = of_an_older_version(invoice_json(subscription="sub_x", metadata=None))
+
+    for invoice in (one_off, foreign):
+        decided = delivered(account, invoice)
+        assert (decided.account, decided.counts) == (account, {"foreign": 1})
 
 
 def test_kc_39_a_direct_row_is_not_settled() -> None:
