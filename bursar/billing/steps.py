@@ -20,6 +20,7 @@ class StepKind(StrEnum):
     FIND_INVOICE = "find_invoice"  # that a refunded or disputed payment had paid (CR-11)
     END_SUBSCRIPTION = "end_subscription"  # at Stripe, of a user who was deleted (KC-120)
     END_CUSTOMER = "end_customer"  # likewise: the pages they left open, and what was paid there unheard of
+    RETURN_TOP_UP = "return_top_up"  # likewise: a payment of theirs that is heard of too late (KC-121)
 
 
 class StepState(StrEnum):

@@ -117,9 +117,21 @@ async def _fold_and_save(connection: Connection, fresh: list[Item], situation: S
     if folded.changes:
         await change_log.append(connection, folded.changes, situation.now)
     if folded.steps:
-        await steps.ask(connection, folded.steps, situation.real_now)
+        wanted = await _under_tombstones(connection, folded.steps, situation.erased)
+        await steps.ask(connection, wanted, situation.real_now)
     await _end(connection, folded, situation)
     return folded
+
+
+async def _under_tombstones(
+    connection: Connection, wanted: list[steps.Wanted], gone: frozenset[str]
+) -> list[steps.Wanted]:
+    """What follows for deleted users, without their names (KC-121)."""
+    keys = {one.account_key for one in wanted} & gone
+    if not keys:
+        return wanted
+    tombstones = await erased.tombstones(connection, keys)
+    return [replace(one, account_key=tombstones.get(one.account_key, one.account_key)) for one in wanted]
 
 
 async def _end(connection: Connection, folded: Folded, situation: Situation) -> None:

@@ -46,11 +46,17 @@ async def unmark(connection: Connection, names: Collection[str]) -> None:
 
 async def tombstone(connection: Connection, account_key: str) -> str:
     """What stands in the place of a deleted account's key: the same each time, nobody's without the key."""
-    name: str = await connection.fetchval(
+    return (await tombstones(connection, [account_key]))[account_key]
+
+
+async def tombstones(connection: Connection, account_keys: Collection[str]) -> dict[str, str]:
+    """Likewise of several."""
+    rows = await connection.fetch(
         """
-        SELECT 'deleted:' || encode(substring(digest FOR 16), 'hex')::uuid
-        FROM (SELECT sha256(key || convert_to('tombstone:' || $1, 'UTF8')) AS digest FROM erasure_key) AS keyed
+        SELECT name, 'deleted:' || encode(substring(digest FOR 16), 'hex')::uuid AS tombstone
+        FROM (SELECT name, sha256(key || convert_to('tombstone:' || name, 'UTF8')) AS digest
+            FROM erasure_key CROSS JOIN unnest($1::text[]) AS name) AS keyed
         """,
-        account_key,
+        list(account_keys),
     )
-    return name
+    return {row["name"]: row["tombstone"] for row in rows}

@@ -102,7 +102,7 @@ def _is_erased(item: Item, situation: Situation) -> bool:
 
 
 def _too_late(item: Item, account: Account) -> Decision:
-    """Nothing for a deleted user, whatever comes (KC-121); a command is told so."""
+    """Nothing for a deleted user, unless it must go back (KC-121); a command is told so."""
     if item.actor == "api":
         raise Refused("user_deleted", "This user was deleted.", status=410)
-    return Decision.nothing(account, "deleted_user")
+    return item.too_late(account) if item.too_late else Decision.nothing(account, "deleted_user")

@@ -77,7 +77,7 @@ class Item:
 
     `id` becomes the cause in the change log. A message carries its `copy` (and, from its parked row, its `attempts`),
     a step's outcome its `answer`, a command that may begin an operation the `lease` for it. `names` is what else it is
-    about, as `subscription:{id}`: where one of them was erased, nothing is decided (KC-121).
+    about, as `subscription:{id}`: where one of them was erased, `too_late` is decided instead, mostly nothing (KC-121).
     """
 
     id: str
@@ -91,6 +91,7 @@ class Item:
     answer: StepAnswer | None = None
     lease: NewLease | None = None
     names: frozenset[str] = frozenset()
+    too_late: Callable[[Account], Decision] | None = None
 
 
 class OutcomeState(StrEnum):

@@ -117,6 +117,19 @@ async def claim_due(
     return [ParkedMessage(**row) for row in rows]
 
 
+async def waiting_of(connection: Connection, account_keys: Sequence[str], limit: int) -> list[ParkedMessage]:
+    """At most `limit` messages of these accounts that still wait to be decided, oldest first."""
+    rows = await connection.fetch(
+        """
+        SELECT message_id, account_key, type, headers, body, attempts FROM parked_messages
+        WHERE account_key = ANY($1::text[]) AND state IN ('retrying', 'parked') ORDER BY first_failed_at LIMIT $2
+        """,
+        account_keys,
+        limit,
+    )
+    return [ParkedMessage(**row) for row in rows]
+
+
 async def lock_open(connection: Connection, message_ids: Sequence[str]) -> set[str]:
     """Lock those of the messages that still wait to be decided."""
     rows = await connection.fetch(

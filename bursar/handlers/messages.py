@@ -5,6 +5,7 @@ calls.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -26,6 +27,7 @@ from bursar.db.early_reversals import keys_of_payments
 from bursar.db.items import Decide, Item, MessageCopy
 from bursar.handlers.credits import PARTS as CREDIT_PARTS
 from bursar.handlers.credits import dispute, is_of_top_up, payment, refund, top_up_invoice
+from bursar.handlers.late_top_ups import late_invoice, late_payment
 from bursar.handlers.reading import mapping, view
 
 STRIPE = "stripe."
@@ -33,6 +35,7 @@ PAYMENT_SUCCEEDED, CHARGE_REFUNDED = "payment_intent.succeeded", "charge.refunde
 MAX_BODY_BYTES = 1 << 20  # what the relay accepts
 
 Read = Callable[[Any, Catalogue], Decide]
+TooLate = Callable[[Account, Any], Decision]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Handler:
     parts: frozenset[type[Any]]
     read: Read
     parts_of: Callable[[Any], frozenset[type[Any]]] | None = None
+    too_late: TooLate | None = None  # for a user who was deleted; else nothing
 
     def parts_for(self, body: Any) -> frozenset[type[Any]]:  # noqa: ANN401 - parsed JSON
         """What to load for a message with that body."""
@@ -112,9 +116,9 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         STRIPE + "subscription_schedule.canceled": Handler(_HOSTING, _schedule),
         STRIPE + "subscription_schedule.completed": Handler(_HOSTING, _schedule),
         STRIPE + "subscription_schedule.aborted": Handler(_HOSTING, _schedule),
-        STRIPE + "invoice.paid": Handler(_HOSTING | CREDIT_PARTS, _paid_invoice, _parts_of_paid_invoice),
+        STRIPE + "invoice.paid": Handler(_HOSTING | CREDIT_PARTS, _paid_invoice, _parts_of_paid_invoice, late_invoice),
         STRIPE + "invoice.payment_failed": Handler(_HOSTING, _invoice),
-        STRIPE + PAYMENT_SUCCEEDED: Handler(CREDIT_PARTS, payment),
+        STRIPE + PAYMENT_SUCCEEDED: Handler(CREDIT_PARTS, payment, too_late=late_payment),
         STRIPE + CHARGE_REFUNDED: Handler(CREDIT_PARTS, refund),
         STRIPE + "charge.dispute.closed": Handler(CREDIT_PARTS, dispute),
     }
@@ -135,7 +139,23 @@ def item_of(message: ReceivedMessage, account_key: str, catalogue: Catalogue) ->
     subscription_id = subscription_of_event(body)
     names = frozenset({f"subscription:{subscription_id}"} if subscription_id else ())
     decide = handler.read(body, catalogue)
-    return Item(message.message_id, account_key, handler.parts_for(body), decide, copy=copy_of(message), names=names)
+    return Item(
+        message.message_id,
+        account_key,
+        handler.parts_for(body),
+        decide,
+        copy=copy_of(message),
+        names=names,
+        too_late=partial(too_late, message=message),
+    )
+
+
+def too_late(account: Account, message: ReceivedMessage) -> Decision:
+    """What a message causes whose user was deleted: nothing, unless it brings money that must go back (KC-121)."""
+    handler = HANDLERS.get(message.type)
+    if handler is None or handler.too_late is None:
+        return Decision.nothing(account, "deleted_user")
+    return handler.too_late(account, parsed(message.body))
 
 
 def copy_of(message: ReceivedMessage) -> MessageCopy:

@@ -7,17 +7,20 @@ from typing import Any
 
 from bursar.billing.account import Account, Profile, customer_key, user_key
 from bursar.billing.decision import Decision
-from bursar.billing.errors import AskAgain
+from bursar.billing.errors import AskAgain, UnreadableMessage
 from bursar.billing.kiloclaw.deletion import delete_user
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Operations
-from bursar.db import deletion, early_events, steps
+from bursar.billing.steps import Step
+from bursar.db import deletion, early_events, parked, steps
 from bursar.db.connections import Connection
 from bursar.db.decide import Also
 from bursar.db.items import Decide, Dedupe, Item, Outcome, OutcomeState, Situation
+from bursar.handlers.messages import ReceivedMessage, too_late
 
 PARTS = frozenset[type[Any]]({Profile})
+MAX_WAITING = 100  # messages of one user that wait when they are deleted; mostly none
 DELETION_PARTS = frozenset[type[Any]]({Profile, Hosting, Operations})
 
 
@@ -58,16 +61,31 @@ def deletion_item(command_id: str, user_id: str, customer_ids: Sequence[str]) ->
 
 
 def erasing(asked: Item, gone: deletion.Deletion) -> Also:
-    """Erase the user together with the decision that allowed it; `AskAgain` where another customer is known by now."""
+    """Erase the user together with the decision that allowed it; `AskAgain` where another customer is known by now.
+    Money of which only a message that waits for its retry knows goes back (KC-121).
+    """
 
     async def also(connection: Connection, outcomes: Sequence[Outcome]) -> None:
         if all(one.item is not asked or one.state is not OutcomeState.APPLIED for one in outcomes):
             return
         if not set(await deletion.customers_of(connection, gone.user_id)) <= set(gone.customer_ids):
             raise AskAgain("the user has a further customer")
-        await deletion.erase(connection, gone)
+        waiting = await parked.waiting_of(connection, gone.keys, MAX_WAITING)
+        tombstone = await deletion.erase(connection, gone)
+        owed = [steps.Wanted(tombstone, step, one.message_id) for one in waiting for step in _too_late(gone.key, one)]
+        if owed:
+            await steps.ask(connection, owed, gone.real_now)
 
     return also
+
+
+def _too_late(key: str, waiting: parked.ParkedMessage) -> tuple[Step, ...]:
+    """What a message that waits for its retry, and is emptied with its user, still causes (KC-121)."""
+    message = ReceivedMessage(waiting.message_id, waiting.type, key, waiting.body)
+    try:
+        return too_late(Account(key), message).steps
+    except UnreadableMessage:
+        return ()
 
 
 def _telling(changes: Mapping[str, Any]) -> Decide:

@@ -61,6 +61,7 @@ class Method(StrEnum):
     LIST_PAYMENT_INTENTS = "payment_intents.list"
     CREATE_PAYMENT_INTENT = "payment_intents.create"
     CANCEL_PAYMENT_INTENT = "payment_intents.cancel"
+    CREATE_REFUND = "refunds.create"
 
 
 READS = frozenset(
@@ -122,5 +123,6 @@ VIEWS: Mapping[Method, type[StripeObject]] = MappingProxyType(
         Method.LIST_PAYMENT_INTENTS: PaymentIntents,
         Method.CREATE_PAYMENT_INTENT: PaymentIntent,
         Method.CANCEL_PAYMENT_INTENT: PaymentIntent,
+        Method.CREATE_REFUND: Created,
     }
 )

@@ -60,6 +60,7 @@ STEPS: Mapping[StepKind, Bounds] = MappingProxyType(
         # over four days: nobody else ends what a deleted user would go on paying
         StepKind.END_SUBSCRIPTION: Bounds(4, 45, 40, Backoff(timedelta(seconds=5), timedelta(hours=4))),
         StepKind.END_CUSTOMER: Bounds(4, 45, 40, Backoff(timedelta(seconds=5), timedelta(hours=4))),
+        StepKind.RETURN_TOP_UP: Bounds(2, 45, 40, Backoff(timedelta(seconds=5), timedelta(hours=4))),
     }
 )
 

@@ -23,6 +23,7 @@ from bursar.service.steps.endings import CustomerEnder, SubscriptionEnder
 from bursar.service.steps.instance_crew import InstanceApi, InstanceCrew
 from bursar.service.steps.invoices import InvoiceFinder
 from bursar.service.steps.jobs import StepWork
+from bursar.service.steps.late_top_ups import TopUpReturner
 from bursar.service.steps.mails import MailSender
 from bursar.service.steps.operations import OperationCarrier, StripeCalls
 from bursar.service.steps.reads import SubscriptionsGateway, SubscriptionsReader
@@ -70,6 +71,7 @@ class StepRunner:
             SubscriptionEnder(outside.stripe),
             CustomerEnder(outside.stripe, decider),
             InvoiceFinder(outside.stripe),
+            TopUpReturner(outside.payments, decider),
             *checks,
         )
         carriers = [

@@ -83,6 +83,18 @@ def attempt(world: World, intent: JsonObject, *, on_session: bool, description: 
     return failure
 
 
+def give_back(world: World, params: Params) -> JsonObject:
+    """`POST /v1/refunds`: of a charge, or of a payment's newest one."""
+    if "payment_intent" in params:
+        charge_id = world.get("payment_intent", params["payment_intent"], "payment_intent")["latest_charge"]
+    elif "charge" in params:
+        charge_id = params["charge"]
+    else:
+        raise parameter_missing("charge")
+    cents = int(params["amount"]) if "amount" in params else None
+    return refund(world, charge_id, cents)
+
+
 def refund(world: World, charge_id: str, cents: int | None = None) -> JsonObject:
     """Give a charge back, in part or whole."""
     charge = world.get("charge", charge_id, "charge")

@@ -52,6 +52,7 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         "POST /v1/payment_intents": payments.create,
         "GET /v1/payment_intents/{intent}": payments.retrieve,
         "POST /v1/payment_intents/{intent}/cancel": payments.cancel,
+        "POST /v1/refunds": payments.give_back,
         "GET /v1/billing_portal/configurations": portal.configurations,
         "POST /v1/billing_portal/configurations": portal.create_configuration,
         "POST /v1/billing_portal/sessions": portal.create_session,

@@ -57,6 +57,7 @@ def sdk_methods(v1: stripe.V1Services) -> Mapping[Method, SdkMethod]:
             Method.LIST_PAYMENT_INTENTS: v1.payment_intents.list_async,
             Method.CREATE_PAYMENT_INTENT: v1.payment_intents.create_async,
             Method.CANCEL_PAYMENT_INTENT: v1.payment_intents.cancel_async,
+            Method.CREATE_REFUND: v1.refunds.create_async,
         }
     )
 

@@ -1,0 +1,34 @@
+"""A top-up that is heard of after its user was deleted: nobody has the money, so it goes back (KC-121)."""
+
+from pydantic import BaseModel, ConfigDict
+
+from bursar.billing.account import Account, user_id_of
+from bursar.billing.decision import Decision
+from bursar.billing.steps import Step, StepKind
+from bursar.billing.stripe.calls import Call, Method
+
+PAYMENT_PREFIX = "pi_"  # Stripe's, of payments; else it is a charge, or an invoice that shows neither
+
+
+class LateTopUp(BaseModel):
+    """The payload of the step that gives it back: the payment, which names nobody without Stripe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    payment_id: str
+
+    @property
+    def call(self) -> Call:
+        """The refund of all that is left of the payment. Stripe refuses a second one."""
+        named = "payment_intent" if self.payment_id.startswith(PAYMENT_PREFIX) else "charge"
+        return Call("refund", Method.CREATE_REFUND, params={named: self.payment_id})
+
+
+def give_back(account: Account, payment_id: str) -> Decision:
+    """Have a deleted user's top-up refunded, once per payment, whatever event tells of it. It changes no row."""
+    late = Decision.nothing(account, "deleted_user")
+    if user_id_of(account.key) is None:
+        return late
+    payload = LateTopUp(payment_id=payment_id).model_dump()
+    step = Step(StepKind.RETURN_TOP_UP, f"return-top-up:{payment_id}", payload)
+    return late.then(Decision(account, (step,), counts={"late_top_up": 1}))
