@@ -76,6 +76,7 @@ class Failure:
 
 
 ABANDONED = Failure("operation_abandoned", "This took too long and was taken back; ask again, under a new key.", 503)
+UNWANTED = Failure("no_longer_wanted", "Nobody wants this any more; nothing was done.", 409)
 IN_PROGRESS = ("operation_in_progress", "Another change of this subscription is under way; try again.")
 
 
@@ -155,6 +156,11 @@ class Ended:
     answers: Mapping[str, Any] = field(default_factory=dict)
     not_undone: tuple[str, ...] = ()
 
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether it was given up before anything was changed, since it was no longer wanted."""
+        return self.failure == UNWANTED
+
 
 @dataclass(frozen=True, slots=True)
 class Operations:
@@ -182,12 +188,16 @@ class OperationFacts:
 class Operation(Generic[Asked]):
     """A kind of operation. `asked` is kept in the step's payload; `apply` decides on the end under the account's lock:
     the row may have moved meanwhile, often by the webhook of the very change.
+
+    `still_wanted` is asked under that lock, too: right before the first call, and before the one that settles it. Once
+    no longer wanted, it ends as `UNWANTED`.
     """
 
     name: str
     asked: type[Asked]
     plan: Callable[[Asked], Plan]
     apply: Callable[[Account, Asked, Ended, OperationFacts], Decision]
+    still_wanted: Callable[[Account, Asked, OperationFacts], bool] | None = None
 
 
 def advance(plan: Callable[[], Plan], journal: Journal, *, give_up: bool = False) -> Call | Failure | Ended:

@@ -11,6 +11,7 @@ from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.operations import Operations
 from bursar.db import credits as ledger
 from bursar.db import kiloclaw, operations, users
+from bursar.db.accounts import lock_accounts
 from bursar.db.connections import Connection
 from bursar.db.saving import Change, SaveContext
 
@@ -45,6 +46,12 @@ async def load_accounts(
         kind: await STORES[kind].load(connection, names) for kind in sorted(kinds, key=lambda kind: kind.__name__)
     }
     return {key: Account(key, {kind: parts[key] for kind, parts in loaded.items()}) for key in names}
+
+
+async def load_locked(connection: Connection, key: str, kinds: Collection[type[Any]]) -> Account:
+    """One account under its lock, for as long as the caller's transaction; one that is gone has empty parts."""
+    await lock_accounts(connection, [key])
+    return (await load_accounts(connection, {key}, kinds))[key]
 
 
 async def save_accounts(

@@ -55,16 +55,32 @@ def operation_of(step: ClaimedStep, operations: Mapping[str, Operation[Any]]) ->
         raise Permanent(f"what was asked of {operation.name} cannot be read") from None
 
 
+def is_still_wanted(
+    step: ClaimedStep,
+    operation: Operation[Any],
+    asked: BaseModel,
+    account: Account,
+    situation: Situation,
+    catalogue: Catalogue,
+) -> bool:
+    """What the operation says under the account's lock (parts: those of `parts_of`) of going on from its start."""
+    return operation.still_wanted is None or operation.still_wanted(account, asked, _facts(step, situation, catalogue))
+
+
+def parts_of(step: ClaimedStep) -> frozenset[type[Any]]:
+    """What deciding on the operation needs to know of the account."""
+    return PARTS | {Credits} if step.kind is StepKind.TOP_UP else PARTS
+
+
 def operation_ended(
     step: ClaimedStep, operation: Operation[Any], asked: BaseModel, ended: Ended, catalogue: Catalogue
 ) -> Item:
     """The operation's end is applied; where it failed, Stripe is read, so that the row follows it. What Stripe would
     not take back is left to operators.
     """
-    cause = _cause(step)
 
     def decide(account: Account, situation: Situation) -> Decision:
-        facts = OperationFacts(catalogue, situation.now, cause)
+        facts = _facts(step, situation, catalogue)
         applied = operation.apply(account, asked, ended, facts)
         fits = ended.failure is None and not ended.not_undone
         return (
@@ -91,8 +107,7 @@ def operation_stopped(step: ClaimedStep, state: StepState, error: str) -> Item:
 
 
 def _answering(step: ClaimedStep, decide: Decide, answer: StepAnswer) -> Item:
-    parts = PARTS | {Credits} if step.kind is StepKind.TOP_UP else PARTS
-    return Item(_cause(step), step.account_key, parts, decide, Dedupe.STEP, answer=answer)
+    return Item(_cause(step), step.account_key, parts_of(step), decide, Dedupe.STEP, answer=answer)
 
 
 def _is_of_subscription(step: ClaimedStep) -> bool:
@@ -102,7 +117,13 @@ def _is_of_subscription(step: ClaimedStep) -> bool:
 
 def _state(step: ClaimedStep, ended: Ended) -> StepState:
     """Whoever sent a command is told why it failed; of a schedule that cannot be kept only operators are."""
+    if ended.is_unwanted:
+        return StepState.DROPPED
     return StepState.FAILED if ended.failure and step.kind is StepKind.KEEP_SCHEDULE else StepState.DONE
+
+
+def _facts(step: ClaimedStep, situation: Situation, catalogue: Catalogue) -> OperationFacts:
+    return OperationFacts(catalogue, situation.now, _cause(step))
 
 
 def _cause(step: ClaimedStep) -> str:

@@ -54,7 +54,14 @@ def top_up_step(account: Account, row: Subscription, shortfall_microdollars: int
         amount_cents=amount_cents(shortfall_microdollars, terms),
         boundary=boundary,
     )
-    return Step(StepKind.TOP_UP, f"top-up:{key}", {"operation": NAME, "asked": asked.model_dump(mode="json")})
+    payload = {"operation": NAME, "asked": asked.model_dump(mode="json")}
+    # Coalesced: one that was dropped untried may be asked for again.
+    return Step(StepKind.TOP_UP, f"top-up:{key}", payload, coalesced=True)
+
+
+def is_for(step: Step, asked: AutoTopUp) -> bool:
+    """Whether the step tops up for that boundary, by that amount, with that customer's card."""
+    return step.kind is StepKind.TOP_UP and AutoTopUp.model_validate(step.payload["asked"]) == asked
 
 
 def amount_cents(shortfall_microdollars: int, terms: TopUpTerms) -> int:

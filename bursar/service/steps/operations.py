@@ -9,16 +9,18 @@ from typing import Any, Protocol
 
 import structlog
 
+from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import CallRefused, KeySpent, Permanent, Retryable, Stale
-from bursar.billing.operations import MAX_CALLS, Ended, Failure, Journal, Operation, Plan, advance
+from bursar.billing.operations import MAX_CALLS, UNWANTED, Ended, Failure, Journal, Operation, Plan, advance
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.calls import Call
 from bursar.db import operations
 from bursar.db.connections import Connection
-from bursar.db.items import Item
+from bursar.db.items import Item, Situation
+from bursar.db.parts import load_locked
 from bursar.db.steps import ClaimedStep
-from bursar.handlers.operations import operation_ended, operation_of
+from bursar.handlers.operations import is_still_wanted, operation_ended, operation_of, parts_of
 from bursar.service.deciding.decider import CONTENTION, Decider
 from bursar.service.steps.bounds import LEASE, STEPS
 from bursar.service.steps.jobs import BeginCall, StepJob
@@ -43,6 +45,10 @@ class StripeCalls(Protocol):
     async def call(self, call: Call, idempotency_key: str) -> Mapping[str, Any]: ...
 
 
+class _NoLongerWanted(Stale):
+    """Found out before anything was changed."""
+
+
 @dataclass(slots=True)
 class _Run:
     """One attempt at a step."""
@@ -52,6 +58,12 @@ class _Run:
     journal: Journal
     give_up: bool
     look_again: bool  # after a pause in which others may have changed what was read
+    still_wanted: Callable[[Account, Situation], bool] | None
+
+    def asks_before(self, call: Call) -> bool:
+        """Whether to ask first if the operation is still wanted: not while an outcome is unknown."""
+        is_first = not self.journal.everything and not self.journal.round
+        return self.still_wanted is not None and not self.journal.in_flight and (is_first or call.settles)
 
 
 class OperationCarrier:
@@ -77,16 +89,24 @@ class OperationCarrier:
         if self.kind is StepKind.KEEP_SCHEDULE:
             await self._stand_back(job.step)
         journal = operations.journal_of(job.step)
+
+        def still_wanted(account: Account, situation: Situation) -> bool:
+            return is_still_wanted(job.step, operation, asked, account, situation, self._catalogue)
+
         run = _Run(
             step=job.step,
             plan=lambda: operation.plan(asked),
             journal=journal,
             give_up=self.kind is StepKind.OPERATION and _is_old(job),
             look_again=self.kind is StepKind.KEEP_SCHEDULE and bool(journal.entries) and journal.failure is None,
+            still_wanted=still_wanted if operation.still_wanted else None,
         )
         try:
             async with asyncio.timeout(STEPS[self.kind].timeout_seconds):
                 ended = await self._carry(run)
+        except _NoLongerWanted:
+            log.info("operation no longer wanted", operation=operation.name)
+            ended = Ended(None, UNWANTED)
         except TimeoutError:
             raise Retryable("the operation took too long for one attempt") from None
         if ended.not_undone:
@@ -117,10 +137,7 @@ class OperationCarrier:
         """One call between two entries of the journal. An unknown outcome leaves it begun: it is made again, under the
         same key.
         """
-        if call.changes_stripe:
-            now = await self._decider.with_connection(self._real_now)
-            _require_living_key(run.journal, now)
-            await self._write(run, run.journal.begun(call, now))
+        await self._begin(run, call)
         try:
             answer = await self._stripe.call(call, key_of(run.step, run.journal, call))
         except CallRefused as refusal:
@@ -131,6 +148,38 @@ class OperationCarrier:
             raise
         else:
             await self._write(run, run.journal.answered(call, answer))
+
+    async def _begin(self, run: _Run, call: Call) -> None:
+        begun = run.journal
+        if call.changes_stripe:
+            now = await self._decider.with_connection(self._real_now)
+            _require_living_key(run.journal, now)
+            begun = run.journal.begun(call, now)
+        if run.asks_before(call):
+            await self._begin_if_wanted(run, begun)
+        elif call.changes_stripe:
+            await self._write(run, begun)
+
+    async def _begin_if_wanted(self, run: _Run, begun: Journal) -> None:
+        """Ask under the account's lock, and write down in the same transaction that it begins: what ends the wish
+        either comes before, or finds it begun. Raises `_NoLongerWanted`.
+        """
+
+        async def begin(connection: Connection) -> bool:
+            async with connection.transaction():
+                account = await load_locked(connection, run.step.account_key, parts_of(run.step))
+                situation = await self._decider.clock.situation(connection)
+                if run.still_wanted and not run.still_wanted(account, situation):
+                    raise _NoLongerWanted("no longer wanted")
+                return await operations.write_journal(connection, run.step, begun, situation.real_now + LEASE)
+
+        try:
+            has_begun = await self._decider.with_connection(begin)
+        except CONTENTION:
+            raise Retryable("the account is busy") from None
+        if not has_begun:
+            raise Stale("the lease is another's")
+        run.journal = begun
 
     async def _write(self, run: _Run, journal: Journal) -> None:
         async def write(connection: Connection) -> bool:

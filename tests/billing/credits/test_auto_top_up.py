@@ -9,15 +9,15 @@ import pytest
 
 from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import TopUpTerms
-from bursar.billing.credits.arrivals import AUTO_TOP_UP, then_renewed, topped_up
+from bursar.billing.credits.arrivals import AUTO_TOP_UP, still_wanted, then_renewed, topped_up
 from bursar.billing.credits.auto_top_up import AutoTopUp, amount_cents
 from bursar.billing.credits.deposits import top_up_deposited
 from bursar.billing.credits.ledger import Credits
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.row_changes import with_row
-from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
-from bursar.billing.operations import Ended, Failure, OperationFacts
+from bursar.billing.kiloclaw.rows import Hosting, MailKey, Subscription, hosting_of
+from bursar.billing.operations import UNWANTED, Ended, Failure, OperationFacts
 from bursar.billing.steps import StepKind
 from tests.billing.credits.crediting import DOLLAR, DUE, a_credit_row, balance, followed, with_credits
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR
@@ -157,3 +157,65 @@ def test_cr_40_a_top_up_whose_boundary_another_payment_renewed_pays_the_next_one
     late = replace(FACTS, now=march + DAY)
     assert row_of(followed(topped_up(before, ASKED, PAID, late))).current_period_start == march
     assert followed(topped_up(before, ASKED, DECLINED, late)).steps == ()
+
+
+UNWANTED_END = Ended(None, UNWANTED)
+OFF = replace(TOPPING, auto_top_up=False)
+STOPPED = Credits(acquired_microdollars=10 * DOLLAR, charges_stopped=True)
+
+
+@pytest.mark.parametrize(
+    ("now_is", "wanted"),
+    [
+        (account(top_up_boundary=DUE), True),
+        (account(top_up_boundary=DUE, status="past_due", past_due_since=DUE), True),
+        (account(6, top_up_boundary=DUE), True),
+        (account(top_up_boundary=DUE, profile=OFF), False),
+        (account(top_up_boundary=DUE, profile=replace(TOPPING, stripe_customer_id="cus_2")), False),
+        (account(), False),
+        (account(top_up_boundary=DUE, cancel_at_period_end=True), False),
+        (account(status="canceled"), False),
+        (account(top_up_boundary=DUE, payment_source="stripe"), False),
+        (account(top_up_boundary=DUE + 30 * DAY, credit_renewal_at=DUE + 30 * DAY), False),
+        (account(25, top_up_boundary=DUE), False),
+        (account(4, top_up_boundary=DUE), False),
+        (account(top_up_boundary=DUE).having(STOPPED), False),
+        (Account("user:ada", {Profile: Profile("ada"), Hosting: Hosting(), Credits: Credits()}), False),
+    ],
+    ids=[
+        "as it was asked",
+        "past due since",
+        "short by more, which it still covers",
+        "switched off",
+        "another customer",
+        "no marker",
+        "set to cancel",
+        "canceled",
+        "paid through Stripe",
+        "another boundary",
+        "enough money",
+        "short by more than it covers",
+        "charges stopped",
+        "nobody any more",
+    ],
+)
+def test_cr_31_cr_38_it_is_wanted_while_the_renewal_would_ask_for_the_very_same(now_is: Account, wanted: bool) -> None:  # noqa: FBT001
+    assert still_wanted(now_is, ASKED, FACTS) is wanted
+
+
+def test_cr_38_one_that_was_not_tried_is_as_if_it_had_never_been_asked_for() -> None:
+    again = followed(topped_up(marked(), ASKED, UNWANTED_END, FACTS))
+    (step,) = again.steps
+    assert (step.key, step.coalesced, row_of(again).top_up_boundary) == (f"top-up:{KEY}", True, DUE)
+
+    off = followed(topped_up(marked(profile=OFF), ASKED, UNWANTED_END, FACTS))
+    assert (row_of(off).status, row_of(off).top_up_boundary, kinds(off)) == ("past_due", None, [StepKind.SEND_MAIL])
+    on_again = due(off.account.having(TOPPING), DUE + DAY)
+    assert kinds(on_again) == [StepKind.TOP_UP]
+
+
+def test_cr_31_one_whose_boundary_is_past_ends_as_stale_without_a_write() -> None:
+    march = DUE + 31 * DAY
+    before = account(credit_renewal_at=march, current_period_end=march, top_up_boundary=march)
+    stale = topped_up(before, ASKED, UNWANTED_END, FACTS)
+    assert (stale.account is before, stale.steps, stale.follow_ups, stale.counts) == (True, (), (), {"stale": 1})
