@@ -4,6 +4,7 @@ from bursar.billing.account import Account, user_id_of
 from bursar.billing.credits.ledger import Entry, EntryKind, credits_of, with_entry
 from bursar.billing.credits.payments import PaidInvoiceEvent, PaymentEvent, in_microdollars, is_top_up
 from bursar.billing.decision import Decision
+from bursar.billing.errors import Retryable
 
 
 def payment_succeeded(account: Account, event: PaymentEvent) -> Decision:
@@ -26,12 +27,14 @@ def top_up_deposited(account: Account, payment_id: str, amount_microdollars: int
 
 
 def _deposit(account: Account, payment_id: str, amount: int, cause: str) -> Decision:
-    """CR-10: once per payment, whatever event brings it."""
+    """CR-10: once per payment, whatever event brings it. Raises Retryable while nobody knows whose it is: money is
+    never dropped in silence (MS-6).
+    """
     business_key = f"deposit:{payment_id}"
-    if user_id_of(account.key) is None:
-        return Decision.nothing(account, "unknown_user")
     if amount == 0 or credits_of(account).has(business_key):
         return Decision.nothing(account, "nothing_to_deposit")
+    if user_id_of(account.key) is None:
+        raise Retryable("a top-up of a customer that no user has")
     entry = Entry(
         kind=EntryKind.DEPOSIT,
         amount_microdollars=amount,

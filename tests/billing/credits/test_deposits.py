@@ -9,7 +9,7 @@ from bursar.billing.credits.deposits import payment_succeeded, top_up_invoice_pa
 from bursar.billing.credits.ledger import Credits
 from bursar.billing.credits.payments import PaidInvoiceEvent, PaymentEvent
 from bursar.billing.decision import Decision
-from bursar.billing.errors import UnreadableMessage
+from bursar.billing.errors import Retryable, UnreadableMessage
 from tests.billing.credits.crediting import balance, with_credits
 from tests.billing.kiloclaw.making import NOW, an_account, event_json
 
@@ -54,8 +54,12 @@ def test_cr_10_what_is_no_paid_top_up_deposits_nothing(changes: dict[str, Any]) 
     assert paid(EMPTY, **changes).account is EMPTY
 
 
-def test_cr_10_an_account_without_a_user_and_another_currency_get_nothing() -> None:
+def test_cr_10_ms_6_a_top_up_that_is_nobodys_yet_or_in_another_currency_is_kept() -> None:
     customer = an_account(key="customer:cus_1").having(Credits())
-    assert paid(customer).account is customer
+    with pytest.raises(Retryable):
+        paid(customer)
+    with pytest.raises(Retryable):
+        invoiced(customer)
+    assert paid(customer, amount_received=0).account is customer
     with pytest.raises(UnreadableMessage):
         paid(EMPTY, currency="eur")
