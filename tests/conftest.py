@@ -1,15 +1,13 @@
 """What tests of the real servers ask for: a database and a virtual host each, of their own."""
 
 from collections.abc import AsyncIterator, Iterator
-from urllib.parse import urlsplit
 
 import asyncpg
 import httpx
 import pytest
-import pytest_asyncio
 
-from bursar.service.servers import Servers, running_servers
-from tests.servers import fresh_database, fresh_vhost, management_client
+from bursar.service.servers import Servers
+from tests.servers import Databases, fresh_vhost, management_client, servers_of_tests
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -19,24 +17,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def servers() -> Iterator[Servers]:
-    with running_servers("test", durable=False) as running:
+    with servers_of_tests("test") as running:
         yield running
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def migrated_template(servers: Servers) -> AsyncIterator[str]:
-    """The name of a migrated database that nobody is connected to, to clone."""
+@pytest.fixture(scope="session")
+def databases(servers: Servers) -> Iterator[Databases]:
+    """Migrated databases, one after the other."""
     from bursar.db.migrate import migrate  # noqa: PLC0415 - tests without a database start without it
 
-    async with fresh_database(servers) as address:
-        await migrate(address)
-        yield urlsplit(address).path.removeprefix("/")
+    made = Databases(servers)
+    made.open(migrate)
+    yield made
+    made.close()
 
 
 @pytest.fixture
-async def database_url(servers: Servers, migrated_template: str) -> AsyncIterator[str]:
+async def database_url(databases: Databases) -> AsyncIterator[str]:
     """The address of this test's own migrated database."""
-    async with fresh_database(servers, migrated_template) as address:
+    async with databases.fresh() as address:
         yield address
 
 

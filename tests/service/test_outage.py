@@ -19,8 +19,8 @@ from bursar.service.demo.lives import JsonObject, all_events, last_instant, pric
 from bursar.service.demo.replay import deliveries
 from bursar.service.demo.stand_ins import running_stand_ins
 from bursar.service.demo.verdict import row_faults
-from bursar.service.servers import Servers, running_servers
-from tests.servers import fresh_database, fresh_vhost
+from bursar.service.servers import Servers
+from tests.servers import Databases, fresh_vhost, servers_of_tests
 from tests.service.outages import OUTAGE_SECONDS, PROCESSES, Outage, outage
 from tests.service.processes.running import environment_of
 from tests.service.stripe_deliveries import NO_ANSWER, taken
@@ -48,7 +48,7 @@ EVENTS = events_to_deliver()
 @pytest.fixture(scope="module")
 def stoppable() -> Iterator[Servers]:
     """Servers that no other test uses."""
-    with running_servers("outage", durable=False) as running:
+    with servers_of_tests("outage") as running:
         yield running
 
 
@@ -56,7 +56,7 @@ def stoppable() -> Iterator[Servers]:
 async def outages(
     servers: Servers,
     stoppable: Servers,
-    migrated_template: str,
+    databases: Databases,
     rabbitmq_management: httpx.Client,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Outage]:
@@ -66,7 +66,7 @@ async def outages(
     await migrate(stoppable.database_url)
     folder = tmp_path_factory.mktemp("lives")
     async with AsyncExitStack() as stack:
-        database_url = await stack.enter_async_context(fresh_database(servers, migrated_template))
+        database_url = await stack.enter_async_context(databases.fresh())
         amqp_url = stack.enter_context(fresh_vhost(servers, rabbitmq_management))
         stand_ins = running_stand_ins(LIVES, folder, instances_secret="internal", stripe_key="sk_test_1")
         stripe_url = (await stack.enter_async_context(stand_ins)).stripe_url
