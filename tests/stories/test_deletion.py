@@ -81,6 +81,21 @@ async def test_kc_120_a_subscription_that_was_paid_and_not_heard_of_is_ended(wor
     assert await tables_holding(world.connection, USER, session["customer"]) == set()
 
 
+async def test_kc_121_credits_paid_for_and_heard_of_after_the_deletion_are_refunded(world: World) -> None:
+    await world.product.put_user(USER, None)
+    bought = await world.client.post(f"/v1/users/{USER}/credits/checkout", json={"amount_cents": 2000})
+    session = await world.stripe.customer_pays(bought.json()["session_id"])
+    assert (await world.client.delete(f"/v1/users/{USER}")).status_code == 200
+    await world.watch.wait_until_settled()
+    assert world.stripe.all("refund") == []
+    await world.hear_stripe()  # of the payment, and then of the refund
+
+    [refund] = world.stripe.all("refund")
+    assert (refund["amount"], refund["payment_intent"]) == (2000, session["payment_intent"])
+    assert await world.connection.fetch("SELECT FROM credit_transactions") == []
+    assert await tables_holding(world.connection, USER, session["customer"]) == set()
+
+
 async def test_ms_9_ms_10_what_never_came_is_found_by_reconciling(world: World, database_url: str) -> None:
     """Its webhooks are lost, all of them."""
     await world.product.put_user(USER, None)
