@@ -23,7 +23,7 @@ from bursar.service.web.deleting import deleted, known_again
 from tests.billing.credits.crediting import a_credit_row
 from tests.billing.credits.settling import METADATA, invoice_json
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW, event_json, subscription_json
-from tests.service.crediting import giving, hosted
+from tests.service.crediting import hosted
 from tests.service.steps.acting import Acting, acting
 from tests.service.test_credit_concurrency import OVERDRAFTS, buying, ending, renewing
 
@@ -53,7 +53,7 @@ class Lives:
             ("renewal", lambda: renewing(self.worker, self.chance.randrange(1_000_000))),
             ("enrolment", self._enrolling),
             ("purchase", lambda: buying(self._one_of_few())),
-            ("deposit", lambda: giving(30, payment_id=f"pi_{self._one_of_few()}")),
+            ("deposit", self._depositing),
             ("ending", ending),
         ]
         for _ in range(AT_ONCE):
@@ -102,6 +102,12 @@ class Lives:
         )
         return self._message("invoice.paid", invoice)
 
+    def _depositing(self) -> Item:
+        """What waits for the money is renewed with it (CR-40)."""
+        payment = {"id": f"pi_{self._one_of_few()}", "amount_received": 3_000, "currency": "usd"}
+        metadata = {"type": "credit_topup", "userId": "ada"}
+        return self._message("payment_intent.succeeded", {**payment, "metadata": metadata})
+
     @property
     def _subscription_id(self) -> str:
         return f"sub_{self.number}"
@@ -121,7 +127,7 @@ async def test_cr_5_two_hundred_rounds_of_everything_at_once(database_url: str) 
             async with worker.decider.pool.acquire() as connection:
                 assert [one for one in await audit_page(connection, "", 10) if not one.fits] == []
 
-        happened = ("settlement", "subscription", "renewal", "enrolment", "ending", "deletion")
+        happened = ("settlement", "subscription", "renewal", "enrolment", "purchase", "deposit", "ending", "deletion")
         assert [name for name in happened if not lives.ended[name]] == [], lives.ended
         entries = dict(await worker.fetch("SELECT kind, count(*) FROM credit_transactions GROUP BY kind"))
         assert entries["settlement_deposit"] == entries["settlement_charge"] > 5
