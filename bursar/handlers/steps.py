@@ -18,7 +18,7 @@ from bursar.billing.kiloclaw.reads import (
     SubscriptionsRead,
     asked_about_all,
     has_moved,
-    has_remembered_payments,
+    may_settle,
     subscriptions_read,
     tells_of_the_row,
 )
@@ -59,9 +59,9 @@ def mail_stopped(step: ClaimedStep, state: StepState, error: str) -> Item:
     return mail_outcome(step, WantedMail.of(step.payload).mail, "failed", state, error)
 
 
-def read_parts(account: Account) -> frozenset[type[Any]]:
+def read_parts(account: Account, read: SubscriptionsRead) -> frozenset[type[Any]]:
     """What the outcome of a read about that account needs: Credits only where payments are to be settled (KC-31)."""
-    return PARTS | {Credits} if has_remembered_payments(account) else PARTS
+    return PARTS | {Credits} if may_settle(account, read) else PARTS
 
 
 def read_outcome(

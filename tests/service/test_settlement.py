@@ -7,6 +7,7 @@ import orjson
 
 from bursar.billing.credits.ledger import Credits
 from bursar.billing.kiloclaw.rows import Hosting
+from bursar.billing.stripe.objects import StripeInvoice
 from bursar.db.items import Item, OutcomeState
 from bursar.handlers.messages import ReceivedMessage, item_of
 from bursar.service.observability.counting import count_outcomes
@@ -49,6 +50,7 @@ async def row(worker: Acting) -> tuple[Any, ...]:
     return found
 
 
+TOLD = ("updated", "created")  # in that order, so that Stripe is asked
 SETTLED = ("active", "credits", "sub_1", END, END, NOW)
 
 
@@ -127,6 +129,22 @@ async def test_kc_31_a_payment_that_comes_while_stripe_is_asked_is_settled_by_as
         worker.clock.real_now += DAY
         await worker.do_reads()
 
+        assert (await entries(worker), await row(worker)) == (PAIR, SETTLED)
+
+
+async def test_cr_55_a_subscription_that_was_paid_unheard_of_is_settled_when_it_is_read(database_url: str) -> None:
+    async with acting(database_url) as worker:
+        await hosted(worker, a_hybrid_row(status="canceled", stripe_subscription_id="sub_0", credit_renewal_at=None))
+        worker.stripe.listed["cus_1"] = [a_stripe_subscription(metadata=METADATA)]
+        paid_at = {"status_transitions": {"paid_at": int(NOW.timestamp())}}
+        worker.stripe.invoices["sub_1"] = StripeInvoice.model_validate(invoice_json(**paid_at))
+        said = subscription_json(metadata=METADATA)
+        await worker.decider.decide([message(f"evt_{kind}", f"customer.subscription.{kind}", said) for kind in TOLD])
+        await worker.do_reads()
+        assert worker.stripe.asked == ["cus_1", "sub_0", "paid:sub_1"]
+
+        assert (await entries(worker), await row(worker), await balance(worker)) == (PAIR, SETTLED, 0)
+        await worker.decider.decide([paying("evt_3")])
         assert (await entries(worker), await row(worker)) == (PAIR, SETTLED)
 
 

@@ -1,20 +1,20 @@
 """What a read of a customer's subscriptions at Stripe means for the row (KC-30…KC-32, KC-37, KC-74)."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from bursar.billing.account import Account, Profile, user_id_of
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.ledger import Credits
-from bursar.billing.credits.settlement import Settlement, settle, settle_apart
+from bursar.billing.credits.settlement import Settlement, paid_period, settle, settle_apart
 from bursar.billing.decision import Decision
-from bursar.billing.errors import AskAgain
+from bursar.billing.errors import AskAgain, UnreadableMessage
 from bursar.billing.kiloclaw.following import NEVER_BEGUN, PAYING, UNENDED, differs, follow_read
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, hosting_of
-from bursar.billing.kiloclaw.stripe_events import CREATED, apply, forget_early, taken_over
-from bursar.billing.stripe.objects import StripeSubscription
+from bursar.billing.kiloclaw.stripe_events import CREATED, PAID, apply, forget_early, taken_over
+from bursar.billing.stripe.objects import StripeInvoice, StripeSubscription
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -30,12 +30,15 @@ class ReadTargets:
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionsRead:
-    """Stripe's answer, the version of the row it was asked at, when, and about which customers."""
+    """Stripe's answer, the version of the row it was asked at, when, and about which customers. `paid` is the newest
+    paid invoice of those that are `unsettled`.
+    """
 
     subscriptions: tuple[StripeSubscription, ...]
     row_version: int
     read_at: datetime
     customer_ids: tuple[str, ...] = ()
+    paid: Mapping[str, StripeInvoice] = field(default_factory=dict)
 
 
 def read_targets(account: Account) -> ReadTargets:
@@ -47,6 +50,16 @@ def read_targets(account: Account) -> ReadTargets:
     ids = [row.stripe_subscription_id if row else None]
     ids += [early.stripe_subscription_id for early in hosting.early_events]
     return ReadTargets(_known(customers), _known(ids), row.version if row else 0)
+
+
+def unsettled(account: Account, subscriptions: Iterable[StripeSubscription]) -> tuple[str, ...]:
+    """Those that give access through credits, of whose payment nothing is known here: their newest paid invoice is to
+    be asked for, since its event may have come long ago, or never.
+    """
+    hosting = hosting_of(account)
+    known = {_settled_id(hosting), *(one.stripe_subscription_id for one in hosting.early_events if one.paid_period)}
+    ours = (one for one in subscriptions if _belongs_to(account, one) and one.status in PAYING)
+    return tuple(one.id for one in ours if _is_credit_funded(one) and one.id not in known)
 
 
 def has_moved(account: Account, read: SubscriptionsRead) -> bool:
@@ -74,7 +87,7 @@ def subscriptions_read(account: Account, read: SubscriptionsRead, catalogue: Cat
     choice = _chosen(hosting, ours)
     settled = frozenset(one.id for one in ours if one is choice or not _may_yet_begin(one))
     account = account.having(forget_early(hosting, settled))
-    payments = _paid_early(hosting, settled)
+    payments = [*_paid_early(hosting, settled), *_paid_at_stripe(hosting, read, choice, catalogue)]
     if choice is None:
         nothing = Decision(account, counts={"read_nothing_to_follow": 1})
         return _settling(nothing, payments, read, catalogue)
@@ -85,9 +98,9 @@ def subscriptions_read(account: Account, read: SubscriptionsRead, catalogue: Cat
     return _following_again(_settling(followed, payments, read, catalogue), choice, read_at, catalogue)
 
 
-def has_remembered_payments(account: Account) -> bool:
+def may_settle(account: Account, read: SubscriptionsRead) -> bool:
     """Whether settling may follow from a read, which then needs the part Credits."""
-    return any(early.paid_period for early in hosting_of(account).early_events)
+    return bool(read.paid) or any(early.paid_period for early in hosting_of(account).early_events)
 
 
 def _settling(
@@ -97,7 +110,7 @@ def _settling(
 
     Raises AskAgain where a payment was remembered while Stripe was asked.
     """
-    in_credits = {one.id for one in read.subscriptions if one.metadata.get("funding") == "credits"}
+    in_credits = {one.id for one in read.subscriptions if _is_credit_funded(one)}
     for early in payments:
         row, subscription_id = hosting_of(decision.account).subscription, early.stripe_subscription_id
         is_rows = row is not None and row.is_hybrid and row.stripe_subscription_id == subscription_id
@@ -131,6 +144,30 @@ def _paid_early(hosting: Hosting, subscription_ids: frozenset[str]) -> list[Earl
         (one for one in hosting.early_events if one.paid_period and one.stripe_subscription_id in subscription_ids),
         key=lambda one: (one.paid_period.ends_at if one.paid_period else LONG_AGO, one.occurred_at, one.event_id),
     )
+
+
+def _paid_at_stripe(
+    hosting: Hosting, read: SubscriptionsRead, choice: StripeSubscription | None, catalogue: Catalogue
+) -> list[EarlyEvent]:
+    """What settles a row that nothing settled yet. One that cannot be read does not: its event is parked (CR-57)."""
+    invoice = read.paid.get(choice.id) if choice else None
+    if choice is None or invoice is None or choice.id == _settled_id(hosting):
+        return []
+    try:
+        paid = paid_period(invoice, choice.id, catalogue)
+    except UnreadableMessage:
+        return []
+    paid_at = invoice.paid_at or read.read_at
+    return [EarlyEvent(f"read:{invoice.id}", choice.id, choice.customer, PAID, paid_at, paid)]
+
+
+def _settled_id(hosting: Hosting) -> str | None:
+    row = hosting.subscription
+    return row.stripe_subscription_id if row and row.is_settled else None
+
+
+def _is_credit_funded(subscription: StripeSubscription) -> bool:
+    return subscription.metadata.get("funding") == "credits"
 
 
 def _as_new_as(hosting: Hosting, choice: StripeSubscription, read_at: datetime) -> datetime:

@@ -8,7 +8,7 @@ from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnknownStripeStatus, UnreadableMessage
-from bursar.billing.kiloclaw.following import UNENDED, follow
+from bursar.billing.kiloclaw.following import PAYING, UNENDED, follow
 from bursar.billing.kiloclaw.rows import EarlyEvent, Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import keep_steps, wants_schedule
 from bursar.billing.kiloclaw.stripe_events import CREATED, reading
@@ -113,6 +113,8 @@ def _differing(
     differing = {name for name, value in followed.items() if getattr(row, name) != value}
     if row.is_hybrid:
         differing -= SETTLED_FIELDS
+    if row.is_hybrid and not row.is_settled and subscription.status in PAYING:
+        differing.add("settled_at")  # it is paid there, and gives no access here
     runs_without_schedule = subscription.schedule is None and wants_schedule(row)
     if row.status != "canceled" and (row.stripe_schedule_id != subscription.schedule or runs_without_schedule):
         differing.add("stripe_schedule_id")

@@ -149,6 +149,7 @@ class StripeInvoice(StripeObject):
     metadata: Metadata = Field(default_factory=dict)
     amount_due: int = 0
     amount_paid: int = 0
+    paid_at: Annotated[InstantIfReadable, Field(validation_alias=AliasPath("status_transitions", "paid_at"))] = None
     of_subscription: SubscriptionOfInvoice | None = None
     currency: str | None = None
     lines: Annotated[

@@ -32,6 +32,15 @@ def test_ms_10_a_row_that_fits_is_no_finding() -> None:
     assert found(a_paid_row()) is None
 
 
+def test_ms_10_cr_55_one_that_is_paid_there_and_waits_for_its_settlement_here_is_different() -> None:
+    waiting = a_paid_row(payment_source="credits")
+    finding = found(waiting)
+    assert finding
+    assert (finding.kind, finding.fields, finding.is_repairable) == (FindingKind.DIFFERENT, ("settled_at",), True)
+    assert found(replace(waiting, settled_at=NOW)) is None
+    assert found(replace(waiting, status="past_due", past_due_since=NOW), status="past_due") is None
+
+
 @pytest.mark.parametrize("status", ["active", "trialing", "past_due", "unpaid"])
 def test_ms_10_a_live_subscription_without_a_row_is_missing_here(status: str) -> None:
     finding = found(None, status=status)

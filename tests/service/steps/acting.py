@@ -11,7 +11,7 @@ from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.calls import Call
-from bursar.billing.stripe.objects import StripeSubscription
+from bursar.billing.stripe.objects import StripeInvoice, StripeSubscription
 from bursar.db.items import Item, Outcome
 from bursar.db.ticks import Tick
 from bursar.handlers.steps import mail_stopped
@@ -52,6 +52,7 @@ class FakeMail:
 class FakeStripe:
     listed: dict[str, list[StripeSubscription]] = field(default_factory=dict)
     known: dict[str, StripeSubscription] = field(default_factory=dict)
+    invoices: dict[str, StripeInvoice] = field(default_factory=dict)  # the newest paid one of each subscription
     asked: list[str] = field(default_factory=list)
     failures: list[Exception] = field(default_factory=list)
     meanwhile: Meanwhile = nothing
@@ -63,6 +64,10 @@ class FakeStripe:
     async def retrieve_subscription(self, subscription_id: str) -> StripeSubscription | None:
         await self._asked(subscription_id)
         return self.known.get(subscription_id)
+
+    async def newest_paid_invoice(self, subscription_id: str) -> StripeInvoice | None:
+        await self._asked(f"paid:{subscription_id}")
+        return self.invoices.get(subscription_id)
 
     async def call(self, call: Call, idempotency_key: str) -> Mapping[str, Any]:
         raise AssertionError(f"{call.name} was not expected, under {idempotency_key}")

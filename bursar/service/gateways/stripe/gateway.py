@@ -9,7 +9,7 @@ from stripe import HTTPClient
 
 from bursar.billing.errors import CallRefused
 from bursar.billing.stripe.calls import VIEWS, Call, Method
-from bursar.billing.stripe.objects import StripeSubscription
+from bursar.billing.stripe.objects import StripeInvoice, StripeSubscription
 from bursar.service.gateways.stripe.budget import STRIPE_ALLOWS_PER_SECOND, Priority, RateBudget
 from bursar.service.gateways.stripe.calls import LISTS, already_so, sdk_methods
 from bursar.service.gateways.stripe.errors import MISSING
@@ -102,6 +102,12 @@ class StripeGateway:
                 raise
             return None
         return seen(StripeSubscription, raw)
+
+    async def newest_paid_invoice(self, subscription_id: str) -> StripeInvoice | None:
+        """The newest invoice of the subscription that is paid, if any. Raises `Retryable` or `Permanent`."""
+        params = {"subscription": subscription_id, "status": "paid", "limit": 1}
+        found = await self._ask(Method.LIST_INVOICES, params)
+        return next((seen(StripeInvoice, raw) for raw in found["data"]), None)
 
     async def subscriptions_page(self, *, starting_after: str | None) -> SubscriptionsPage:
         """100 subscriptions of all customers, ended ones included, newest first. Raises `Retryable` or `Permanent`."""

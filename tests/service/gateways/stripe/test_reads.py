@@ -10,7 +10,7 @@ from bursar.billing.errors import BursarError, Permanent, Retryable, UnreadableM
 from bursar.billing.stripe.objects import StripeSubscription
 from bursar.service.gateways.stripe import MAX_PAGES, StripeGateway
 from tests.service.gateways.fake_http import FakeHttp, Reply
-from tests.service.gateways.stripe.answers import KEY, missing, page, refusal, subscription
+from tests.service.gateways.stripe.answers import KEY, listing, missing, page, refusal, subscription
 
 
 async def listed(server: FakeHttp, timeout_seconds: float = 5) -> list[str]:
@@ -36,6 +36,20 @@ async def test_all_subscriptions_are_read_page_by_page() -> None:
     asked = [parse_qs(urlsplit(request.target).query) for request in server.requests]
     first = {"customer": ["cus_1"], "status": ["all"], "limit": ["100"]}
     assert asked == [first, {**first, "starting_after": ["sub_2"]}]
+
+
+@pytest.mark.parametrize("ids", [["in_2"], []])
+async def test_cr_55_the_newest_paid_invoice_of_a_subscription_is_read(ids: list[str]) -> None:
+    paid = [{"id": one, "object": "invoice", "status_transitions": {"paid_at": 1_782_864_000}} for one in ids]
+    async with (
+        FakeHttp(listing(*paid, has_more=True)).running() as server,
+        StripeGateway(KEY, api_base=server.url) as gateway,
+    ):
+        found = await gateway.newest_paid_invoice("sub_1")
+    shown = [(found.id, found.paid_at)] if found else []
+    assert shown == [(one, datetime(2026, 7, 1, tzinfo=UTC)) for one in ids]
+    (request,) = server.requests
+    assert parse_qs(urlsplit(request.target).query) == {"subscription": ["sub_1"], "status": ["paid"], "limit": ["1"]}
 
 
 async def test_calls_carry_the_key_and_the_pinned_version() -> None:
@@ -109,9 +123,7 @@ async def test_ms_11_retry_after_is_honoured() -> None:
     "reply",
     [
         refusal(400),
-        refusal(401),
         refusal(402, code="card_declined"),
-        refusal(403),
         refusal(404),
         Reply(301),
         Reply(200, b"<"),
