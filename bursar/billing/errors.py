@@ -6,6 +6,8 @@ alerted.
 
 from collections.abc import Mapping
 
+KEY_REFUSED_RETRY_SECONDS = 300.0
+
 
 class BursarError(Exception):
     """Base of all errors that the service raises on purpose."""
@@ -22,7 +24,16 @@ class Retryable(BursarError):
 
 
 class OwnServerAway(Retryable):
-    """A server of our own does not answer, which says nothing about what was to be done."""
+    """A server of our own does not answer, which says nothing about what was to be done: it uses up no attempt."""
+
+
+class KeyRefused(OwnServerAway):
+    """Stripe refuses our key: nothing happened, and nothing is said about the customer. An operator's to mend; each
+    step asks again so seldom meanwhile, however long that takes.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after_seconds=KEY_REFUSED_RETRY_SECONDS)
 
 
 class KeySpent(Retryable):

@@ -80,6 +80,9 @@ class Metrics:
 
     def _stripe(self) -> None:
         self.stripe_calls = self._counter("stripe_calls", "Requests to Stripe.", "method", "outcome")
+        self.stripe_key_refused = self._counter(
+            "stripe_key_refused", "Requests that Stripe turned away for the sake of our key: 401 or 403."
+        )
         self.stripe_wait_seconds = self._histogram(
             "stripe_wait_seconds",
             "How long requests to Stripe waited for the budget.",

@@ -11,7 +11,7 @@ import structlog
 
 from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
-from bursar.billing.errors import CallRefused, KeySpent, Permanent, Retryable, Stale
+from bursar.billing.errors import CallRefused, KeyRefused, KeySpent, Permanent, Retryable, Stale
 from bursar.billing.operations import MAX_CALLS, UNWANTED, Ended, Failure, Journal, Operation, Plan, advance
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.calls import Call
@@ -59,6 +59,7 @@ class _Run:
     give_up: bool
     look_again: bool  # after a pause in which others may have changed what was read
     still_wanted: Callable[[Account, Situation], bool] | None
+    kept: Journal  # what a refused key cannot undo: as it was at first, then with whatever has happened at Stripe
 
     def asks_before(self, call: Call) -> bool:
         """Whether to ask first if the operation is still wanted: not while an outcome is unknown."""
@@ -100,6 +101,7 @@ class OperationCarrier:
             give_up=self.kind is StepKind.OPERATION and _is_old(job),
             look_again=self.kind is StepKind.KEEP_SCHEDULE and bool(journal.entries) and journal.failure is None,
             still_wanted=still_wanted if operation.still_wanted else None,
+            kept=journal,
         )
         try:
             async with asyncio.timeout(STEPS[self.kind].timeout_seconds):
@@ -123,6 +125,7 @@ class OperationCarrier:
                     return ended
                 case Failure() as failure:
                     await self._write(run, run.journal.failing(failure))
+                    run.kept = run.journal
                 case Call() as call:
                     await self._call(run, call)
         raise Permanent(f"an attempt has at most {MAX_BEATS} beats")
@@ -146,8 +149,13 @@ class OperationCarrier:
             if call.changes_stripe:
                 await self._write(run, run.journal.next_round())
             raise
+        except KeyRefused:
+            await self._write(run, run.kept)  # nothing was begun, and what was read is read anew
+            raise
         else:
             await self._write(run, run.journal.answered(call, answer))
+        if call.changes_stripe:
+            run.kept = run.journal
 
     async def _begin(self, run: _Run, call: Call) -> None:
         begun = run.journal

@@ -20,7 +20,7 @@ from tenacity import (
 )
 
 from bursar.billing.account import Account
-from bursar.billing.errors import AskAgain, Permanent, Refused, Retryable, Stale, describe
+from bursar.billing.errors import AskAgain, KeyRefused, OwnServerAway, Permanent, Refused, Retryable, Stale, describe
 from bursar.billing.operations import operation_key
 from bursar.billing.steps import StepKind, StepState
 from bursar.db import operations, steps
@@ -175,7 +175,8 @@ class _Inline:
             if known and known.lease == self._lease:
                 real_now = (await self._decider.clock.situation(connection)).real_now
                 delay = STEPS[StepKind.OPERATION].backoff.delay(known.step.attempts, error.retry_after_seconds)
-                await steps.postpone(connection, known.step, real_now, real_now + delay, describe(error))
+                counts = not isinstance(error, OwnServerAway)
+                await steps.postpone(connection, known.step, real_now, real_now + delay, describe(error), counts=counts)
 
         await self._decider.with_connection(leave)
 
@@ -187,7 +188,7 @@ def _stopped(job: StepJob, error: Permanent) -> Item:
 
 
 def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, Retryable) and not isinstance(error, _CarriedByAnother)
+    return isinstance(error, Retryable) and not isinstance(error, _CarriedByAnother | KeyRefused)
 
 
 async def _no_call() -> None:

@@ -10,7 +10,7 @@ import pytest
 from fastapi import APIRouter
 
 from bursar.billing.decision import Decision
-from bursar.billing.errors import Permanent, Retryable
+from bursar.billing.errors import KeyRefused, Permanent, Retryable
 from bursar.db import idempotency
 from bursar.db.items import Item
 from bursar.handlers.steps import PARTS
@@ -131,6 +131,17 @@ async def test_when_stripe_stays_away_workers_go_on_and_the_same_key_tells_the_e
     assert await Operating(web.decider, calls=stripe).work() == 1
     assert (await web.post(SELL, key="k1")).json() == {"paid": "pay_1"}
     assert stripe.done == FORWARD
+
+
+async def test_a_refused_key_is_told_at_once_and_uses_no_attempt_up(
+    web: Served, stripe: FakeStripe, connection: asyncpg.Connection
+) -> None:
+    stripe.failures = {"item": [KeyRefused("the Stripe key is refused")]}
+    answer = await web.post(SELL, key="k1")
+    assert (answer.status_code, answer.json()["code"]) == (503, "stripe_unavailable")
+    assert (answer.headers["retry-after"], stripe.made.count("item")) == ("300", 1)
+    assert await connection.fetchval("SELECT attempts FROM steps WHERE kind = 'operation'") == 0
+    assert (await web.post(SELL, key="k1")).json() == {"paid": "pay_1"}
 
 
 async def test_a_free_step_is_carried_on_by_whoever_asks_again(web: Served, stripe: FakeStripe) -> None:

@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 import stripe
 
-from bursar.billing.errors import BursarError, CallRefused, KeySpent, Permanent, Retryable
+from bursar.billing.errors import BursarError, CallRefused, KeyRefused, KeySpent, Permanent, Retryable
 from bursar.service.gateways.retry_after import retry_after_seconds
 
 MISSING = "resource_missing"
@@ -24,14 +24,14 @@ def translate(error: stripe.StripeError, *, has_key: bool = False) -> BursarErro
     summary = _summary(error)
     if _may_be_repeated(error, has_key=has_key):
         return Retryable(summary, retry_after_seconds=retry_after_seconds(_header(error, "Retry-After")))
+    if _status(error) in _KEY_REFUSED:  # by whomever: a proxy, too, turns away all that we ask
+        return KeyRefused(f"the Stripe key is refused ({summary})")
     if error.error is None:
         return Permanent(summary)
     if _status(error) >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return KeySpent(summary) if has_key else Retryable(summary)
     if isinstance(error, stripe.IdempotencyError):  # the key was used with other parameters: what happened then?
         return KeySpent(summary)
-    if _status(error) in _KEY_REFUSED:
-        return Permanent(f"the Stripe key is refused ({summary})")
     return _refusal(error, summary)
 
 

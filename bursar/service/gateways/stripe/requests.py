@@ -7,7 +7,7 @@ from typing import Any
 
 import stripe
 
-from bursar.billing.errors import BursarError, CallRefused, KeySpent, Retryable
+from bursar.billing.errors import BursarError, CallRefused, KeyRefused, KeySpent, Retryable
 from bursar.billing.stripe.objects import API_VERSION
 from bursar.service.gateways.stripe.budget import Priority, RateBudget
 from bursar.service.gateways.stripe.errors import translate
@@ -68,6 +68,8 @@ class StripeRequests:
                 answer = await self._answer(sdk_method(*about, params=dict(params or {}), options=options), options)
         except BursarError as error:
             self._metrics.stripe_calls.labels(name, _outcome(error)).inc()
+            if isinstance(error, KeyRefused):
+                self._metrics.stripe_key_refused.inc()
             raise
         self._metrics.stripe_calls.labels(name, "done").inc()
         return answer
@@ -98,6 +100,8 @@ def _outcome(error: BursarError) -> str:
             return "refused"
         case KeySpent():
             return "key_spent"
+        case KeyRefused():
+            return "key_refused"
         case Retryable():
             return "retry"
         case _:

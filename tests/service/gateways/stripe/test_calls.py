@@ -7,9 +7,10 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from bursar.billing.errors import CallRefused, KeySpent, Permanent, Retryable
+from bursar.billing.errors import CallRefused, KeyRefused, KeySpent, Permanent, Retryable
 from bursar.billing.stripe.calls import READS, VIEWS, Call, Method
 from bursar.service.gateways.stripe import StripeGateway
+from bursar.service.observability.metrics import Metrics
 from tests.service.gateways.fake_http import FakeHttp, Reply
 from tests.service.gateways.stripe.answers import KEY, answer, listing, missing, page, refusal, subscription
 
@@ -137,12 +138,27 @@ async def test_ms_11_what_stripe_refuses_for_good_names_its_code_only(reply: Rep
     assert "ann" not in str(error).lower()
 
 
-@pytest.mark.parametrize("status", [401, 403])
-async def test_a_refused_key_is_not_stripes_no(status: int) -> None:
-    error = await raised(PAY, refusal(status))
-    assert isinstance(error, Permanent)
-    assert not isinstance(error, CallRefused)
+@pytest.mark.parametrize(
+    "reply", [refusal(401), refusal(403), refusal(403, code="account_invalid"), Reply(401, b""), Reply(403, b"<html>")]
+)
+async def test_ms_11_a_refused_key_is_an_operators_to_mend_and_tried_again_in_five_minutes(reply: Reply) -> None:
+    error = await raised(PAY, reply)
+    assert isinstance(error, KeyRefused)
     assert "the Stripe key is refused" in str(error)
+    assert error.retry_after_seconds == 300
+
+
+async def test_a_refused_key_is_counted_from_zero_for_the_alert() -> None:
+    metrics = Metrics()
+    assert metrics.stripe_key_refused._value.get() == 0
+    async with (
+        FakeHttp(refusal(401)).running() as server,
+        StripeGateway(KEY, api_base=server.url, metrics=metrics) as gateway,
+    ):
+        with pytest.raises(KeyRefused):
+            await gateway.call(PAY, "step:1:0:it")
+    assert metrics.stripe_key_refused._value.get() == 1
+    assert metrics.stripe_calls.labels(PAY.method.value, "key_refused")._value.get() == 1
 
 
 @pytest.mark.parametrize(
