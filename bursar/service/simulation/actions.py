@@ -1,18 +1,29 @@
 """What may happen next, by weight: users, Stripe's customers, webhooks, the service's own work, and time."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from random import Random
 
 from bursar.service.simulation import at_stripe
 from bursar.service.simulation.commands import Command
 from bursar.service.simulation.simulation import Simulation
 
-ARGUED = {"check_out", "switch_plan"}
+LETS_REFILL = 0.8
+SOON_SPENT_CENTS = (2_000, 5_000, 5_000)
 PLANS = ("standard", "standard", "commit")
+FUNDINGS = ("direct", "credits")
 LANE_LIMITS = (1, 2, 8, 256)
 ALL = 1_000
 DROPPED_FOR = timedelta(days=3)
+
+# What a command asks for where it depends on nothing else.
+DRAWN: Mapping[str, Callable[[Random], object]] = {
+    "check_out": lambda rng: (rng.choice(PLANS), rng.choice(FUNDINGS)),
+    "switch_plan": lambda rng: rng.choice(PLANS),
+    "buy_credits": lambda rng: rng.choice(at_stripe.TOP_UP_CENTS),
+    "auto_top_up": lambda rng: rng.choice((True, True, True, False)),
+}
 
 Act = Callable[[Simulation], Awaitable[str]]
 
@@ -30,16 +41,46 @@ def command(verb: str, weight: int) -> Action:
     """Some user gives the command."""
 
     async def act(simulation: Simulation) -> str:
-        user_id = simulation.rng.choice(simulation.users)
-        given = Command(f"command-{simulation.step}", verb, user_id, _argument(simulation, verb, user_id))
-        simulation.commands.append(given)
-        return f"{user_id} {given.argument or ''} {await simulation.send(given)}"
+        user_id = at_stripe.some_user(simulation)
+        argument = _argument(simulation, verb, user_id)
+        return f"{user_id} {argument or ''} {await _given(simulation, verb, user_id, argument)}"
 
     return Action(verb, weight, act)
 
 
+async def _given(simulation: Simulation, verb: str, user_id: str, argument: object) -> str:
+    given = Command(f"command-{simulation.step}-{verb}", verb, user_id, argument)
+    simulation.commands.append(given)
+    return await simulation.send(given)
+
+
+async def _live_on_credits(simulation: Simulation) -> str:
+    """A user mostly lets the credits be refilled, puts money in, and pays hosting from it."""
+    user_id, outcomes = at_stripe.some_user(simulation), []
+    if simulation.rng.random() < LETS_REFILL:
+        outcomes.append(await _given(simulation, "auto_top_up", user_id, argument=True))
+    outcomes.append(await _given(simulation, "buy_credits", user_id, simulation.rng.choice(SOON_SPENT_CENTS)))
+    outcomes.append(await at_stripe.pay_checkout(simulation, user_id))
+    await serve(simulation)
+    argument = _argument(simulation, "enroll", user_id)
+    outcomes.append(await _given(simulation, "enroll", user_id, argument))
+    return f"{user_id} {', '.join(outcomes)}"
+
+
+async def _live_on_invoices(simulation: Simulation) -> str:
+    """A user subscribes at Stripe, and it is kept in credits."""
+    user_id = at_stripe.some_user(simulation)
+    plan = simulation.rng.choice(PLANS)
+    checked_out = await _given(simulation, "check_out", user_id, (plan, "credits"))
+    paid = await at_stripe.pay_checkout(simulation, user_id)
+    await serve(simulation)
+    return f"{user_id} {checked_out}, {paid}"
+
+
 def _argument(simulation: Simulation, verb: str, user_id: str) -> object:
-    rng = simulation.rng
+    drawn = DRAWN.get(verb)
+    if drawn:
+        return drawn(simulation.rng)
     known = simulation.provisioned.get(user_id, [])
     newest = known[-1] if known and known[-1] not in simulation.destroyed_by_user else None
     running = newest if newest and simulation.outside.instances.states.get(newest) != "destroyed" else None
@@ -48,13 +89,13 @@ def _argument(simulation: Simulation, verb: str, user_id: str) -> object:
         case "provision":
             return wanted
         case "enroll":
-            return (rng.choice(PLANS), wanted)
+            return (simulation.rng.choice(PLANS), wanted)
         case "destroy_instance":
             return newest or "instance-unknown"
         case "buy_earlybird":
             return f"payment-{user_id}"
         case _:
-            return rng.choice(PLANS) if verb in ARGUED else None
+            return None
 
 
 async def _repeat(simulation: Simulation) -> str:
@@ -145,8 +186,8 @@ async def sweep(simulation: Simulation) -> str:
     return outcome
 
 
-def passing(name: str, weight: int, shortest: timedelta, longest: timedelta) -> Action:
-    """Time goes on, by whole seconds."""
+def passing(name: str, weight: int, shortest: timedelta, longest: timedelta, *, is_undisturbed: bool = False) -> Action:
+    """Time goes on, by whole seconds; where nothing disturbs us, whatever is due by then is done."""
 
     async def act(simulation: Simulation) -> str:
         span = int((longest - shortest).total_seconds())
@@ -154,6 +195,9 @@ def passing(name: str, weight: int, shortest: timedelta, longest: timedelta) -> 
         simulation.pass_time(duration)
         found_by = simulation.now - DROPPED_FOR
         simulation.webhooks.send_dropped_again(int(found_by.timestamp()))
+        if is_undisturbed:
+            await sweep(simulation)
+            await serve(simulation)
         return f"{simulation.now:%Y-%m-%d %H:%M}"
 
     return Action(name, weight, act)
@@ -161,26 +205,30 @@ def passing(name: str, weight: int, shortest: timedelta, longest: timedelta) -> 
 
 ACTIONS: tuple[Action, ...] = (
     command("start_trial", 3),
-    command("provision", 8),
+    command("provision", 6),
     command("destroy_instance", 2),
     command("buy_earlybird", 1),
-    command("check_out", 10),
+    command("check_out", 8),
     command("cancel", 4),
     command("reactivate", 3),
     command("switch_plan", 4),
     command("cancel_switch", 2),
     command("renew_commit", 2),
-    command("enroll", 5),
+    command("enroll", 7),
+    command("auto_top_up", 5),
+    command("buy_credits", 3),
     command("delete_user", 1),
+    Action("live_on_credits", 8, _live_on_credits),
+    Action("live_on_invoices", 3, _live_on_invoices),
     Action("repeat_command", 4, _repeat),
-    Action("pay_checkout", 14, at_stripe.pay_checkout),
+    Action("pay_checkout", 10, at_stripe.pay_checkout),
     Action("top_up", 7, at_stripe.top_up),
-    Action("refund", 1, at_stripe.refund),
-    Action("dispute", 1, at_stripe.dispute),
-    Action("card_fails", 6, at_stripe.card_fails),
+    Action("refund", 2, at_stripe.refund),
+    Action("dispute", 2, at_stripe.dispute),
+    Action("card_fails", 5, at_stripe.card_fails),
     Action("card_works", 3, at_stripe.card_works),
     Action("relay", 12, _relay),
-    Action("take", 16, _take),
+    Action("take", 13, _take),
     Action("tick", 3, _tick),
     Action("expand", 3, _expand),
     Action("page", 6, _page),
@@ -192,4 +240,5 @@ ACTIONS: tuple[Action, ...] = (
     passing("pass_hours", 6, timedelta(hours=1), timedelta(hours=30)),
     passing("pass_days", 10, timedelta(days=1), timedelta(days=9)),
     passing("pass_weeks", 5, timedelta(days=10), timedelta(days=25)),
+    passing("live_on", 24, timedelta(days=6), timedelta(days=16), is_undisturbed=True),
 )

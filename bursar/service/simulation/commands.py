@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from bursar.billing.catalogue import Catalogue, CheckoutTerms, Funding
 from bursar.billing.credits.enrolment import Enrolment
 from bursar.billing.kiloclaw.operations.checkout import WantedCheckout
 from bursar.db.items import Item
-from bursar.handlers.credits import enrolment_item
+from bursar.handlers.credits import auto_top_up_item, credit_checkout_item, enrolment_item
 from bursar.handlers.kiloclaw_commands import (
     cancel_item,
     checkout_item,
@@ -33,7 +34,7 @@ class Command:
     id: str
     verb: str
     user_id: str
-    argument: Any = None  # a plan, an instance's id, a payment's id
+    argument: Any = None  # a plan, an instance's id, a payment's id, an amount in cents, whether to switch on
 
 
 Result = Mapping[str, Any]
@@ -59,8 +60,21 @@ async def _delete(process: Process, command: Command) -> None:
 
 
 def _checkout(process: Process, command: Command) -> ItemOf:
-    wanted = WantedCheckout(command.argument, APP_URL, APP_URL)
-    return lambda lease: checkout_item(command.id, command.user_id, wanted, process.outside.catalogue, lease)
+    plan, funding = command.argument
+    wanted, catalogue = WantedCheckout(plan, APP_URL, APP_URL), _selling(process.outside.catalogue, funding)
+    return lambda lease: checkout_item(command.id, command.user_id, wanted, catalogue, lease)
+
+
+def _selling(catalogue: Catalogue, funding: Funding) -> Catalogue:
+    """The catalogue as it is where new subscriptions are funded that way."""
+    terms = catalogue.kiloclaw.model_copy(update={"checkout": CheckoutTerms(funding=funding)})
+    return catalogue.model_copy(update={"kiloclaw": terms})
+
+
+def _credit_checkout(process: Process, command: Command) -> ItemOf:
+    return lambda lease: credit_checkout_item(
+        command.id, command.user_id, command.argument, APP_URL, process.outside.catalogue, lease
+    )
 
 
 def _enrolment(process: Process, command: Command) -> Item:
@@ -83,6 +97,8 @@ VERBS: Mapping[str, Send] = MappingProxyType(
             lambda process, one: earlybird_item(one.id, one.user_id, one.argument, process.outside.catalogue)
         ),
         "enroll": _deciding(_enrolment),
+        "auto_top_up": _deciding(lambda _, one: auto_top_up_item(one.id, one.user_id, enabled=one.argument)),
+        "buy_credits": _operating(_credit_checkout),
         "check_out": _operating(_checkout),
         "cancel": _operating(lambda _, one: lambda lease: cancel_item(one.id, one.user_id, lease)),
         "reactivate": _operating(

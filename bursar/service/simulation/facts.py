@@ -23,6 +23,7 @@ async def read_facts(connection: Connection) -> Facts:
             'early_events', (SELECT jsonb_agg(to_jsonb(one) ORDER BY event_id) FROM early_events AS one),
             'credit_accounts', (SELECT jsonb_agg(to_jsonb(one) ORDER BY user_id) FROM credit_accounts AS one),
             'entries', (SELECT jsonb_agg(to_jsonb(one) ORDER BY id) FROM credit_transactions AS one),
+            'credit_mismatches', (SELECT jsonb_agg(to_jsonb(one) ORDER BY user_id) FROM credit_mismatches AS one),
             'steps', (
                 SELECT jsonb_agg(jsonb_build_object(
                     'key', key, 'account_key', account_key, 'kind', kind, 'state', state, 'asked', asked,

@@ -149,13 +149,15 @@ class _Run:
         simulation = self.simulation
         disarm(simulation)
         simulation.webhooks.send_dropped_again(simulation.outside.stripe.world.now + 1)
+        was_quiet = False  # what a round's events made due is done by the tick of the next
         for number in range(MAX_SETTLING_ROUNDS):
             simulation.begin(f"rest {number}")
             await sweep(simulation)
             await serve(simulation)
             await simulation.on_some(lambda process: process.retries.retry_due())
             await self.look()
-            if self._is_quiet():
+            was_quiet, is_quiet = self._is_quiet(), was_quiet and self._is_quiet()
+            if is_quiet:
                 self._note(self.plan.steps + number, "rest", "reached")
                 await self.look(is_at_rest=True)
                 return

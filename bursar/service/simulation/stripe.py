@@ -1,6 +1,7 @@
 """Stripe in the same process: the real gateway and SDK, whose requests the stand-in answers."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,7 +15,7 @@ from bursar.service.gateways.stripe import RateBudget, StripeGateway
 from bursar.service.gateways.stripe.budget import Alarm
 from bursar.service.observability.metrics import Metrics
 from bursar.service.simulation.dying import Mortality, Point
-from bursar.service.stripe_stand_in.answering import Answering, Call
+from bursar.service.stripe_stand_in.answering import PAYMENT_FAULTS, Answering, Call
 from bursar.service.stripe_stand_in.faults import Fault, Faults
 from bursar.service.stripe_stand_in.forms import decode
 from bursar.service.stripe_stand_in.passing_time import advance
@@ -22,6 +23,8 @@ from bursar.service.stripe_stand_in.selling import sell
 from bursar.service.stripe_stand_in.world import COMMIT, STANDARD, World
 
 HANGS_UP = (Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER)
+OF_EFFECTS = (Fault.TIMEOUT_AFTER, Fault.ERROR_BEFORE, Fault.ERROR_AFTER)
+PAYING = re.compile(r"/payment_intents$|/pay$")
 SECRET_KEY = "sk_test_simulated"  # noqa: S105 - made up
 UNBOUNDED_PER_SECOND = 1e6
 
@@ -47,8 +50,9 @@ class SimulatedStripe:
     def answer(self, call: Call) -> tuple[bytes, int, Mapping[str, str]] | None:
         """None where the caller gets no answer."""
         self.calls.append((call.method, call.path, call.params, call.idempotency_key))
-        fault, self.next_fault = self.next_fault, None
-        if fault:
+        fault = self.next_fault
+        if fault and _may_meet(call, fault):
+            self.next_fault = None
             self.answering.faults.next(f"{call.method} {call.path}", fault)
         begun = self.answering.begin(call)
         self.answering.end(call, begun)
@@ -59,6 +63,13 @@ class SimulatedStripe:
     def all(self, kind: str, **fields: object) -> list[JsonObject]:
         """Its objects with these fields, oldest first."""
         return self.world.all(kind, **fields)
+
+
+def _may_meet(call: Call, fault: Fault) -> bool:
+    """A fault waits for a call to which it makes a difference: one that pays, or one that has an effect."""
+    if fault in PAYMENT_FAULTS:
+        return call.method == "POST" and PAYING.search(call.path) is not None
+    return call.method == "POST" or fault not in OF_EFFECTS
 
 
 def stripe_gateway(outside: SimulatedStripe, mortality: Mortality, metrics: Metrics) -> StripeGateway:

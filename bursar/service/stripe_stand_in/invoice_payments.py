@@ -67,13 +67,13 @@ def _retry(world: World, invoice: JsonObject) -> None:
 
 
 def _charged(world: World, invoice: JsonObject, method: str, *, on_session: bool) -> str | None:
-    """One intent for all attempts at an invoice, as Stripe has it."""
+    """One intent for all attempts at an invoice, as Stripe has it; it does not inherit the invoice's metadata."""
     known = world.all("invoice_payment", invoice=invoice["id"])
     if known:
         intent = world.get("payment_intent", known[0]["payment"]["payment_intent"])
         intent["payment_method"] = method
     else:
-        intent = payments.intended(world, invoice["customer"], invoice["amount_due"], method, invoice["metadata"])
+        intent = payments.intended(world, invoice["customer"], invoice["amount_due"], method, {})
         made = blank("invoice_payment", id=world.ids.new("inpay"), invoice=invoice["id"], created=world.now)
         made |= {"amount_requested": invoice["amount_due"], "payment": _payment(intent["id"])}
         known = [world.add("invoice_payment", made)]

@@ -52,6 +52,18 @@ def a_trial_once(truth: Truth) -> Iterator[str]:
             yield f"{user_id} began trials at {sorted(starts)}"
 
 
+def a_trial_for_the_new(truth: Truth) -> Iterator[str]:
+    """Not for who had a row, an instance or an earlybird purchase before."""
+    for row in truth.facts["subscriptions"]:
+        user_id = row["user_id"]
+        before = truth.row_before(user_id)
+        if row["plan"] != "trial" or (before and before["trial_started_at"] == row["trial_started_at"]):
+            continue
+        had = before is not None or any(truth.user_of(one) == user_id for one in truth.before.get("instances", ()))
+        if had or any(one["user_id"] == user_id for one in truth.before.get("earlybirds", ())):
+            yield f"{user_id} began a trial at {row['trial_started_at']}, and had something before"
+
+
 def nothing_of_the_deleted(truth: Truth) -> Iterator[str]:
     for user_id in truth.simulation.deleted:
         for table in ("subscriptions", "mails", "users", "earlybirds", "credit_accounts", "entries"):
@@ -110,6 +122,7 @@ ALL_ALONG = (
     Invariant("KC-100", "who is suspended has no access", suspended_without_access),
     Invariant("KC-60", "destruction is due seven days after the suspension", deadline_a_grace_after_suspension),
     Invariant("KC-11", "a user has one trial", a_trial_once),
+    Invariant("KC-11", "a trial is for who had nothing before", a_trial_for_the_new),
     Invariant("KC-121", "nothing is left of a deleted user", nothing_of_the_deleted),
 )
 AT_REST = (

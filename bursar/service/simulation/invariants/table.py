@@ -3,7 +3,17 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from bursar.service.simulation.invariants import at_stripe, hosting, instances, mails, messages, money
+from bursar.service.simulation.invariants import (
+    at_stripe,
+    hosting,
+    instances,
+    mails,
+    messages,
+    money,
+    payments,
+    renewals,
+    top_ups,
+)
 from bursar.service.simulation.invariants.form import Broken, Invariant
 from bursar.service.simulation.truth import Truth
 
@@ -11,6 +21,9 @@ __all__ = ["ALL_ALONG", "AT_REST", "Broken", "check", "every_invariant"]
 
 ALL_ALONG: tuple[Invariant, ...] = (
     *money.ALL_ALONG,
+    *payments.ALL_ALONG,
+    *renewals.ALL_ALONG,
+    *top_ups.ALL_ALONG,
     *hosting.ALL_ALONG,
     *instances.ALL_ALONG,
     *mails.ALL_ALONG,
@@ -18,7 +31,9 @@ ALL_ALONG: tuple[Invariant, ...] = (
     *messages.ALL_ALONG,
 )
 AT_REST: tuple[Invariant, ...] = (
-    *money.AT_REST,
+    *payments.AT_REST,
+    *renewals.AT_REST,
+    *top_ups.AT_REST,
     *hosting.AT_REST,
     *instances.AT_REST,
     *mails.AT_REST,
