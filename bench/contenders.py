@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench.events import PRICE_ID
 from bench.peers.contender import Addresses
-from bursar.db.decide import MAX_ITEMS
+from bursar.db.batches import MAX_ITEMS
 from bursar.service.processes.development import development_settings
 
 CHECKOUT = Path(__file__).parents[1]

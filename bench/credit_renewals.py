@@ -20,7 +20,7 @@ import asyncpg
 from rich.console import Console
 
 from bench.throughput import PARTITIONS, fresh_database, message_of, worker_environment
-from bursar.db.decide import MAX_ITEMS
+from bursar.db.batches import MAX_ITEMS
 from bursar.handlers.messages import HANDLED_STRIPE_TYPES, ReceivedMessage
 from bursar.service.broker.publisher import MessagePublisher, open_publisher
 from bursar.service.demo.generator import generate_events

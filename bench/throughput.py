@@ -20,7 +20,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bursar.db.decide import MAX_ITEMS
+from bursar.db.batches import MAX_ITEMS
 from bursar.db.migrate import migrate
 from bursar.handlers.messages import HANDLED_STRIPE_TYPES, STRIPE, ReceivedMessage, account_of_event
 from bursar.service.broker.publisher import MessagePublisher, open_publisher

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from bursar.billing.errors import AskAgain, Retryable
 from bursar.billing.steps import StepState
 from bursar.db import accounts, change_log, destruction_days, erased, inbox, parked, steps
+from bursar.db.batches import MAX_ITEMS
 from bursar.db.connections import Connection, rolled_back
 from bursar.db.fold import Failure, Folded, fold
 from bursar.db.items import Dedupe, Item, Outcome, OutcomeState, Situation, StepAnswer
 from bursar.db.parts import load_accounts, save_accounts
 from bursar.db.saving import SaveContext
 
-MAX_ITEMS = 256
 MAX_MAKINGS = 4  # users may be deleted, or come back, while their accounts are being made
 
 Also = Callable[[Connection, Sequence[Outcome]], Awaitable[None]]

@@ -10,8 +10,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bursar.billing.catalogue import Catalogue, Prices
 from bursar.billing.errors import BursarError
-from bursar.db.decide import MAX_ITEMS
-from bursar.service.deciding.joint import BATCHES_AT_ONCE
+from bursar.db.batches import BATCHES_AT_ONCE, MAX_ITEMS
 from bursar.service.gateways.mail import sender_domain
 
 CHECKOUT = Path(__file__).parents[2]

@@ -10,8 +10,9 @@ from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused, UnknownStripeStatus
 from bursar.billing.kiloclaw.trial import provision, start_trial
 from bursar.db import parked
+from bursar.db.batches import MAX_ITEMS
 from bursar.db.connections import Connection
-from bursar.db.decide import MAX_ITEMS, record_unsaved
+from bursar.db.decide import record_unsaved
 from bursar.db.fold import Failure
 from bursar.db.items import Dedupe, Outcome, OutcomeState, Situation
 from bursar.service.deciding.decider import AccountBusy

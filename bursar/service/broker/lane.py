@@ -10,7 +10,7 @@ import structlog
 from aiormq.abc import DeliveredMessage
 
 from bursar.billing.errors import Retryable, describe
-from bursar.db.decide import MAX_ITEMS
+from bursar.db.batches import MAX_ITEMS
 from bursar.handlers.messages import ReceivedMessage
 from bursar.service.broker.batches import Batches, Sweeps
 from bursar.service.broker.inflow import Inflow

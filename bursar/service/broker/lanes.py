@@ -7,7 +7,7 @@ import aiormq
 from aio_pika.abc import AbstractConnection
 
 from bursar.billing.errors import Retryable
-from bursar.db.decide import MAX_ITEMS
+from bursar.db.batches import MAX_ITEMS
 from bursar.service.broker import topology
 from bursar.service.broker.batches import Batches, Sweeps
 from bursar.service.broker.connecting import BROKER_TROUBLE, CLOSE_TIMEOUT_SECONDS, connect

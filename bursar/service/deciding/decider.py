@@ -11,9 +11,10 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 
 from bursar.billing.errors import BursarError, OwnServerAway, Retryable
 from bursar.db.accounts import held_by_others
+from bursar.db.batches import MAX_ITEMS
 from bursar.db.clock import Clock
 from bursar.db.connections import Connection, Pool
-from bursar.db.decide import MAX_ITEMS, Also, Limits, decide_batch, record_unsaved
+from bursar.db.decide import Also, Limits, decide_batch, record_unsaved
 from bursar.db.fold import Failure
 from bursar.db.items import Item, Outcome, OutcomeState
 

@@ -6,12 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from typing import TypeVar
 
+from bursar.db.batches import BATCHES_AT_ONCE, MAX_ITEMS
 from bursar.db.connections import Connection
-from bursar.db.decide import MAX_ITEMS
 from bursar.db.items import Item, Outcome
 from bursar.service.deciding.decider import Decider
-
-BATCHES_AT_ONCE = 2  # one computes while the other waits for the commit; more would only make them smaller
 
 Result = TypeVar("Result")
 Request = tuple[Sequence[Item], "asyncio.Future[list[Outcome]]"]

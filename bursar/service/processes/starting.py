@@ -3,8 +3,6 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-import aio_pika
-import aiormq.exceptions
 import asyncpg
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
@@ -21,9 +19,7 @@ LONGEST_PAUSE_SECONDS = 5.0
 
 # Waiting cannot help: the address is wrong.
 DATABASE_REFUSALS = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
-BROKER_REFUSALS = (aiormq.exceptions.AuthenticationError, aiormq.exceptions.ProbableAuthenticationError)
 DATABASE_TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
-BROKER_TROUBLE = (OSError, TimeoutError, aiormq.exceptions.AMQPError)
 
 
 class StartError(BursarError):
@@ -42,7 +38,6 @@ class Server:
 
 
 DATABASE = Server("database", "PostgreSQL", "DATABASE_URL", DATABASE_TROUBLE, DATABASE_REFUSALS)
-BROKER = Server("broker", "RabbitMQ", "AMQP_URL", BROKER_TROUBLE, BROKER_REFUSALS)
 
 
 async def wait_for_database(database_url: str, wait_seconds: float = WAIT_SECONDS) -> None:
@@ -57,12 +52,20 @@ async def wait_for_database(database_url: str, wait_seconds: float = WAIT_SECOND
 
 async def wait_for_broker(amqp_url: str, wait_seconds: float = WAIT_SECONDS) -> None:
     """Return once RabbitMQ answers. Raises `StartError` after 60 s, or at once when it refuses us."""
+    import aio_pika  # noqa: PLC0415 - it is much, and most commands ask the database alone
+    from aiormq.exceptions import (  # noqa: PLC0415 - likewise
+        AMQPError,
+        AuthenticationError,
+        ProbableAuthenticationError,
+    )
+
+    trouble, refusals = (OSError, TimeoutError, AMQPError), (AuthenticationError, ProbableAuthenticationError)
 
     async def knock() -> None:
         connection = await aio_pika.connect(amqp_url, timeout=CONNECT_SECONDS)
         await connection.close()
 
-    await _wait_for(BROKER, knock, wait_seconds)
+    await _wait_for(Server("broker", "RabbitMQ", "AMQP_URL", trouble, refusals), knock, wait_seconds)
 
 
 async def require_migrated(pool: Pool) -> None:
