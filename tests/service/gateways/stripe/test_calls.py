@@ -54,6 +54,7 @@ ASKED: Mapping[Method, tuple[str | None, str, Mapping[str, Any]]] = {
     Method.LIST_PAYMENT_INTENTS: (None, "GET /v1/payment_intents", INTENT),
     Method.CREATE_PAYMENT_INTENT: (None, "POST /v1/payment_intents", INTENT),
     Method.CANCEL_PAYMENT_INTENT: ("pi_1", "POST /v1/payment_intents/pi_1/cancel", INTENT),
+    Method.CREATE_REFUND: (None, "POST /v1/refunds", {"id": "re_1", "object": "refund"}),
 }
 
 
