@@ -37,7 +37,7 @@ def changes_between(before: Account, after: Account, *, cause: str, actor: str, 
         known = former.rows()
         for (entity, entity_id), row in part.rows().items():
             old = known.get((entity, entity_id))
-            if row != old:
+            if row is not old and row != old:
                 was, became = _difference(old, row)
                 yield ChangeEntry(after.key, entity, entity_id, was, became, cause, actor, reason)
 

@@ -116,8 +116,8 @@ async def _fold_and_save(connection: Connection, fresh: list[Item], situation: S
         await accounts.touch_accounts(connection, changed)
     if folded.changes:
         await change_log.append(connection, folded.changes, situation.now)
-    if folded.steps:
-        wanted = await _under_tombstones(connection, folded.steps, situation.erased)
+    if asked := folded.steps:
+        wanted = await _under_tombstones(connection, asked, situation.erased)
         await steps.ask(connection, wanted, situation.real_now)
     await _end(connection, folded, situation)
     return folded

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from datetime import datetime
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from asyncpg import Record
@@ -16,6 +17,7 @@ from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
 
 SUBSCRIPTION_FIELDS = tuple(field.name for field in fields(Subscription))
+_values, _columns_of = attrgetter(*SUBSCRIPTION_FIELDS), itemgetter(*SUBSCRIPTION_FIELDS)
 
 
 async def load(connection: Connection, keys: list[str]) -> Mapping[str, Hosting]:
@@ -77,7 +79,7 @@ async def save(connection: Connection, changes: list[Change[Hosting]], context: 
 
 
 def _subscription(row: Record) -> Subscription:
-    return Subscription(**{name: row[name] for name in SUBSCRIPTION_FIELDS})
+    return Subscription(**dict(zip(SUBSCRIPTION_FIELDS, _columns_of(row), strict=True)))
 
 
 def _early_event(row: Record) -> EarlyEvent:
@@ -100,7 +102,7 @@ def _by_account(rows: Iterable[Record]) -> Mapping[str, list[Record]]:
 async def _save_subscriptions(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:
     rows = [
         {
-            **{name: getattr(after, name) for name in SUBSCRIPTION_FIELDS},
+            **dict(zip(SUBSCRIPTION_FIELDS, _values(after), strict=True)),
             "account_key": change.key,
             "partition": partition_of(change.key, context.partitions),
         }

@@ -10,7 +10,7 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.ledger import MICRODOLLARS_PER_CENT, Entry, EntryKind, credits_of, with_settlement
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnreadableMessage
-from bursar.billing.kiloclaw.following import DUNNING
+from bursar.billing.kiloclaw.following import DUNNING, differs
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import PaidPeriod, Subscription
 from bursar.billing.kiloclaw.scheduling import is_out_of_step, keep_steps
@@ -60,9 +60,10 @@ def settle(account: Account, row: Subscription, settlement: Settlement, catalogu
     """
     posting = _posting(account, row.stripe_subscription_id or "", settlement.paid)
     posted = _posted(account, posting, settlement)
-    after = _brought_forward(row, settlement, is_new=posting in (Posting.NEW, Posting.UNMATCHED))
-    if after == row:
+    moved = _brought_forward(row, settlement, is_new=posting in (Posting.NEW, Posting.UNMATCHED))
+    if not differs(row, moved):
         return posted
+    after = replace(row, **moved, version=row.version + 1)
     saved = with_row(posted.account, after)
     began_to_cover = after.status == "active" and (row.suspended_at or row.settled_at is None)
     out_of_step = is_out_of_step(row, after, after.stripe_schedule_id)
@@ -117,7 +118,7 @@ def _beside_old_entries(account: Account, subscription_id: str, paid: PaidPeriod
     colon; one deposit and one charge of one amount explain each other. An invoice that does not show its charge cannot
     be told from an old deposit that is known by one.
     """
-    key = f"kiloclaw-settlement:{subscription_id}:{paid.starts_at:%Y-%m-%d}"
+    key = f"kiloclaw-settlement:{subscription_id}:{paid.starts_at.date()}"
     entries = credits_of(account).entries
     of_period = [one for one in entries if f"{one.business_key}:".startswith(f"{key}:")]
     own = [one for one in entries if one.payment_id in known_as and one.amount_microdollars > 0]
@@ -136,8 +137,8 @@ def _beside_old_entries(account: Account, subscription_id: str, paid: PaidPeriod
     return Posting.NEW if is_another else Posting.UNMATCHED
 
 
-def _brought_forward(row: Subscription, settlement: Settlement, *, is_new: bool) -> Subscription:
-    """CR-55: the row as the payment leaves it. A payment for an earlier period leaves the later one; one that came
+def _brought_forward(row: Subscription, settlement: Settlement, *, is_new: bool) -> dict[str, Any]:
+    """CR-55: what the payment changes of the row. A payment for an earlier period leaves the later one; one that came
     before the dunning began does not end it; nothing brings an ended row back.
     """
     paid, paid_at = settlement.paid, settlement.paid_at
@@ -145,13 +146,13 @@ def _brought_forward(row: Subscription, settlement: Settlement, *, is_new: bool)
     is_next = is_first or row.current_period_end is None or paid.ends_at > row.current_period_end
     is_late = row.current_period_end is not None and paid.ends_at < row.current_period_end and not is_first
     if is_late or not (is_next or is_new):
-        return row
+        return {}
     moved = {"settled_at": _later(row.settled_at, paid_at)} | (_in_period(row, paid) if is_next else {})
     if row.status == "canceled":
-        moved |= {"credit_renewal_at": None}
-    elif row.past_due_since is None or row.past_due_since <= paid_at:
-        moved |= {"status": "active", "past_due_since": None, "suspended_at": None, "destruction_deadline": None}
-    return replace(row, **moved)
+        return moved | {"credit_renewal_at": None}
+    if row.past_due_since and row.past_due_since > paid_at:
+        return moved
+    return moved | {"status": "active", "past_due_since": None, "suspended_at": None, "destruction_deadline": None}
 
 
 def _in_period(row: Subscription, paid: PaidPeriod) -> dict[str, Any]:

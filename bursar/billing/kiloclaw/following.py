@@ -1,5 +1,6 @@
 """Following Stripe: what a subscription, as Stripe shows it, means for the row (KC-33…KC-38)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -152,9 +153,9 @@ def _follow_whole(row: Subscription, subscription: StripeSubscription, at: datet
     )
 
 
-def differs(row: Subscription, followed: Followed) -> bool:
-    """Whether following would change the row."""
-    return any(getattr(row, name) != value for name, value in followed.items())
+def differs(row: Subscription, changes: Mapping[str, object]) -> bool:
+    """Whether these changes would change the row."""
+    return any(getattr(row, name) != value for name, value in changes.items())
 
 
 def bound(row: Subscription, subscription: StripeSubscription) -> Subscription:
