@@ -27,14 +27,27 @@ async def open_pool(database_url: str, *, max_size: int, name: str, lock_timeout
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=COMMAND_TIMEOUT_SECONDS,
         init=_prepare,
-        server_settings={
-            "application_name": name,
-            "timezone": "UTC",
-            "lock_timeout": f"{lock_timeout // timedelta(milliseconds=1)}ms",
-            "statement_timeout": STATEMENT_TIMEOUT,
-            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
-        },
+        server_settings=_settings(name, lock_timeout),
     )
+
+
+async def open_connection(database_url: str, *, name: str, **settings: str) -> asyncpg.Connection:
+    """One connection with the settings of a pool's and further ones. The server alone bounds how long it answers."""
+    connection = await asyncpg.connect(
+        database_url, timeout=CONNECT_TIMEOUT_SECONDS, server_settings=_settings(name, LOCK_TIMEOUT) | settings
+    )
+    await _prepare(connection)
+    return connection
+
+
+def _settings(name: str, lock_timeout: timedelta) -> dict[str, str]:
+    return {
+        "application_name": name,
+        "timezone": "UTC",
+        "lock_timeout": f"{lock_timeout // timedelta(milliseconds=1)}ms",
+        "statement_timeout": STATEMENT_TIMEOUT,
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_TIMEOUT,
+    }
 
 
 @asynccontextmanager

@@ -41,7 +41,7 @@ async def load_accounts(
     connection: Connection, keys: Collection[str], kinds: Collection[type[Any]]
 ) -> dict[str, Account]:
     """The accounts with those parts; one that has no rows yet gets empty parts."""
-    names = list(keys)
+    names = sorted(keys)  # rows are written in this order, whoever asks
     loaded = {
         kind: await STORES[kind].load(connection, names) for kind in sorted(kinds, key=lambda kind: kind.__name__)
     }

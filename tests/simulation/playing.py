@@ -9,14 +9,24 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 TIMEOUT_SECONDS = 900
+COMMAND = (sys.executable, "-m", "bursar.service.cli", "simulate", "--json", "--no-shrink")
+
+
+def environment(database_url: str, folder: Path = ROOT) -> dict[str, str]:
+    """Of a process on that server, with the code below `folder`."""
+    return {**os.environ, "DATABASE_URL": database_url, "PYTHONPATH": str(folder), "PYTHONHASHSEED": "random"}
 
 
 def simulated(database_url: str, *options: str, folder: Path = ROOT) -> dict[str, Any]:
     """What it prints as JSON; the code below `folder` is what runs."""
-    environment = {**os.environ, "DATABASE_URL": database_url, "PYTHONPATH": str(folder), "PYTHONHASHSEED": "random"}
-    command = [sys.executable, "-m", "bursar.service.cli", "simulate", "--json", "--no-shrink", *options]
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+        [*COMMAND, *options],
+        cwd=folder,
+        env=environment(database_url, folder),
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
     )
     assert done.stdout, done.stderr[-2_000:]
     printed: dict[str, Any] = json.loads(done.stdout)

@@ -6,20 +6,24 @@ from tests.simulation.playing import simulated
 
 pytestmark = pytest.mark.lengthy
 
+SEEDS = 60
+
 
 def test_nothing_is_lost_and_nothing_done_twice_whatever_fails(database_url: str) -> None:
-    told = simulated(database_url, "--seeds", "30")
+    """Two processes, as the other tests run beside: two minutes at most for all of them on two cores."""
+    told = simulated(database_url, "--seeds", f"{SEEDS}", "--jobs", "2")
 
     assert told["failure"] is None
+    assert (told["seeds"], told["jobs"]) == (SEEDS, 2)
     assert len(told["checked"]) == len({f"{one.rule} {one.sentence}" for one in every_invariant()})
 
 
 def test_a_seed_decides_everything_in_any_process(database_url: str) -> None:
-    once = simulated(database_url, "--seeds", "3", "--seed", "7")
-    again = simulated(database_url, "--seeds", "3", "--seed", "7")
+    alone = simulated(database_url, "--seeds", "6", "--seed", "7", "--jobs", "1")
+    beside = simulated(database_url, "--seeds", "6", "--seed", "7", "--jobs", "3")
 
-    assert once["digests"] == again["digests"]
-    assert len(set(once["digests"].values())) == 3
+    assert alone["digests"] == beside["digests"]
+    assert len(set(alone["digests"].values())) == 6
 
 
 def test_every_kind_of_fault_can_be_armed() -> None:

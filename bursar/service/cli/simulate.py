@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415 - what it runs is much, and the other commands are quick
 
 import json as jsons
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 DEFAULT_STEPS = 100
 MAX_STEPS = 10_000
 MAX_SEEDS = 1_000_000
+MAX_JOBS = 8
 
 
 def simulate(
@@ -21,14 +23,19 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
     steps: Annotated[int, typer.Option(min=0, max=MAX_STEPS, help="Actions and faults per seed.")] = DEFAULT_STEPS,
     without: Annotated[str, typer.Option(metavar="KIND,KIND", help="Actions and faults that are left out.")] = "",
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, max=MAX_JOBS, help="Processes that play at once.", show_default="a core each, at most 8"),
+    ] = None,
     *,
     shrink: Annotated[bool, typer.Option(help="Make the first failure smaller before it is told.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Play months of the service's life in one process, with faults, and check what must hold.
 
-    Takes DATABASE_URL, whose database must be nobody's, else private servers. The same seed plays the same. The exit
-    code is 1 when an invariant does not hold; then the smallest run that shows it is printed.
+    Makes databases of its own on the server of DATABASE_URL, else on a private one, and drops them in the end. The
+    same seed plays the same. The exit code is 1 when an invariant does not hold; then the smallest run that shows it
+    is printed.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -40,9 +47,10 @@ def simulate(
 
     configure_logging("critical", "json")
     plans = [Plan(number, steps, _known(without)) for number in range(seed, seed + seeds)]
-    with playground() as database_url, Progress(console=Console(stderr=True), transient=True) as bar:
+    at_once = min(jobs or os.cpu_count() or 1, MAX_JOBS, seeds)
+    with playground(at_once) as databases, Progress(console=Console(stderr=True), transient=True) as bar:
         playing = bar.add_task("Seeds", total=len(plans))
-        summary = play(database_url, plans, lambda _: bar.advance(playing), shrinks=shrink)
+        summary = play(databases, plans, lambda _: bar.advance(playing), shrinks=shrink)
     typer.echo(jsons.dumps(_fields(summary), indent=2) if json else _as_text(summary))
     sys.exit(1 if summary.failed else 0)
 
@@ -61,6 +69,7 @@ def _known(without: str) -> frozenset[str]:
 def _fields(summary: "Summary") -> dict[str, object]:
     return {
         "seeds": len(summary.digests),
+        "jobs": summary.jobs,
         "seconds": round(summary.seconds, 1),
         "digests": {str(seed): digest for seed, digest in summary.digests.items()},
         "happened": dict(sorted(summary.counts.items())),
@@ -87,7 +96,7 @@ def _as_text(summary: "Summary") -> str:
     counts = summary.counts
     actions, faults = [one.name for one in ACTIONS], [kind.value for kind in FaultKind]
     lines = [
-        f"{len(summary.digests)} seeds in {summary.seconds:.1f} s.",
+        f"{len(summary.digests)} seeds in {summary.seconds:.1f} s, {summary.jobs} at once.",
         "Actions: " + ", ".join(f"{counts[name]} {name}" for name in actions if counts[name]),
         "Faults: " + ", ".join(f"{counts[name]} {name}" for name in faults if counts[name]),
         f"Invariants: {len(summary.checks)}, checked {summary.checks.total()} times.",

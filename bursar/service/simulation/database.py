@@ -1,5 +1,6 @@
 """The real Postgres, behind a pool whose process can die at a commit, lose its connection, or fail to serialize."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -8,11 +9,18 @@ from typing import Any, Self
 
 import asyncpg
 
-from bursar.db.connections import Connection, Pool
-from bursar.service.simulation.dying import Mortality, Point
+from bursar.db.connections import Connection, open_connection
+from bursar.service.simulation.dying import Mortality, Point, ProcessDied
 from bursar.service.simulation.loop import awaiting_answer
 
 MAX_CONNECTIONS = 8
+GONE_POLL_SECONDS = 0.001
+GONE_LOOKS = 10_000  # it may wait for a lock, until that times out
+SETTINGS = {
+    "synchronous_commit": "off",  # crashes are simulated above the server
+    "plan_cache_mode": "force_generic_plan",  # tables are small: planning anew would cost more than running
+    "jit": "off",
+}
 MADE_UP = ("simulated",)  # what troubles of ours say
 
 
@@ -37,23 +45,43 @@ _ERRORS: dict[Trouble, type[Exception]] = {
 class Connections:
     """Real connections, kept open: what a pool does between two uses would take longer than the work itself."""
 
-    pool: Pool
+    database_url: str
     free: list[Connection] = field(default_factory=list)
+    taken: int = 0
     commits: int = 0
 
     async def take(self) -> Connection:
-        """A free one, or a further one."""
+        """A free one, or a further one: at most 8."""
+        assert self.taken < MAX_CONNECTIONS, "whoever takes a connection gives it back"
+        self.taken += 1
         if self.free:
             return self.free.pop()
         with awaiting_answer():
-            return await self.pool.acquire()
+            return await open_connection(self.database_url, name="bursar simulate", **SETTINGS)
 
     def give_back(self, connection: Connection) -> None:
-        """For the next; one that died in a transaction ends, and Postgres undoes what was open."""
-        if connection.is_in_transaction():
-            connection.terminate()
-        elif not connection.is_closed():
+        """For the next."""
+        self.taken -= 1
+        if not connection.is_closed():
             self.free.append(connection)
+
+    async def end(self, connection: Connection) -> None:
+        """It died with its process. Returns when Postgres has undone what was open, so that chance decides nothing."""
+        self.taken -= 1
+        pid = connection.get_server_pid()
+        connection.terminate()
+        watching = await self.take()
+        with awaiting_answer():
+            for _ in range(GONE_LOOKS):
+                if not await watching.fetchval("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)", pid):
+                    break
+                await asyncio.sleep(GONE_POLL_SECONDS)
+        self.give_back(watching)
+
+    def close(self) -> None:
+        """End them all."""
+        while self.free:
+            self.free.pop().terminate()
 
 
 @dataclass(slots=True)
@@ -71,7 +99,18 @@ class SimulatedPool:
         connection = await self.connections.take()
         try:
             yield SimulatedConnection(connection, self)
-        finally:
+        except asyncio.CancelledError:
+            await self.connections.end(connection)
+            raise
+        except BaseException:
+            await self._given_back(connection)
+            raise
+        await self._given_back(connection)
+
+    async def _given_back(self, connection: Connection) -> None:
+        if connection.is_in_transaction():
+            await self.connections.end(connection)
+        else:
             self.connections.give_back(connection)
 
     @property
@@ -127,6 +166,8 @@ class SimulatedConnection:
         return await self._statement(self._connection.fetchval, query, *arguments)
 
     async def _statement(self, run: Any, query: str, *arguments: Any) -> Any:  # noqa: ANN401
+        if self._pool.mortality.is_dead:
+            raise ProcessDied  # as it passes through `finally`
         if self._connection.is_in_transaction() or query.lstrip()[:6].upper() == "SELECT":
             with awaiting_answer():
                 return await run(query, *arguments)
@@ -149,6 +190,8 @@ class SimulatedTransaction:
         self._pool = pool
 
     async def start(self) -> None:
+        if self._pool.mortality.is_dead:
+            raise ProcessDied
         with awaiting_answer():
             await self._transaction.start()
 

@@ -1,4 +1,4 @@
-"""What Postgres says, read in one statement; and how a database is emptied for the next seed."""
+"""What Postgres says, read in one statement."""
 
 from datetime import datetime
 from typing import Any
@@ -53,38 +53,6 @@ async def read_history(connection: Connection) -> Facts:
         """
     )
     return {name: rows or [] for name, rows in facts.items()}
-
-
-async def is_in_use(connection: Connection) -> bool:
-    """Whether the database holds anybody's accounts, and no simulation has made it its own before."""
-    found: bool = await connection.fetchval(
-        """
-        SELECT EXISTS (SELECT FROM accounts)
-            AND EXISTS (SELECT FROM pg_trigger WHERE tgname = 'credits_entries_are_kept' AND tgenabled <> 'D')
-        """
-    )
-    return found
-
-
-async def allow_emptying(connection: Connection) -> None:
-    """The ledger refuses to be emptied; in a database for simulations it may be."""
-    await connection.execute("ALTER TABLE credit_transactions DISABLE TRIGGER credits_entries_are_kept")
-    await connection.execute("ALTER TABLE credit_accounts DISABLE TRIGGER credits_accounts_are_kept")
-
-
-async def empty(connection: Connection) -> None:
-    """No rows but those that a migration made, and numbers from 1 again."""
-    await connection.execute(
-        """
-        DO $$
-        BEGIN
-            EXECUTE (
-                SELECT 'TRUNCATE ' || string_agg(format('%I', tablename), ', ') || ' RESTART IDENTITY'
-                FROM pg_tables
-                WHERE schemaname = 'public' AND tablename <> 'erasure_key' AND tablename NOT LIKE '%pogo%');
-        END $$
-        """
-    )
 
 
 def instant(text: str | None) -> datetime | None:

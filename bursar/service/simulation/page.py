@@ -21,8 +21,10 @@ bursar simulate --seeds 300  # likewise
 bursar simulate --seed 17    # that seed alone
 ```
 
-It takes the database that `DATABASE_URL` names, which it empties again and again and therefore refuses where somebody
-uses it; without one it starts a private server. The exit code is 1 when something does not hold. `--json` prints the
+Seeds are played by several processes at once, one for each core and at most eight; `--jobs` says how many. They play
+in databases of their own, made on the server that `DATABASE_URL` names, without one on a private server, and dropped
+in the end: no database that somebody uses is touched, and no broker is needed. (Only `kill -9` leaves them behind:
+their names begin with `bursar_simulate_`.) The exit code is 1 when something does not hold. `--json` prints the
 figures.
 
 ## What is real and what is simulated
@@ -35,15 +37,15 @@ Simulated: both clocks, the broker, Stripe (the stateful stand-in of the tests, 
 mail provider, and the users. Not simulated: AMQP itself, HTTP, and the machine; for these there is `make chaos`.
 
 The seed decides everything: each step draws from the seed and its own number, back-off and time-outs take no time,
-and nothing else is by chance. The same seed gives the same decisions, steps, calls and final rows: their digest is
-printed.
+and nothing else is by chance. The same seed gives the same decisions, steps, calls and final rows, whatever was played
+before it and however many processes play: their digest is printed.
 
 ## When it fails
 
-It prints the invariant with its rule, what was found, the last lines of the trace, and the command that plays it
-again. That command is the smallest that was found: fewest steps, and `--without` the actions and faults that are not
-needed. A step that is left out changes nothing of what the others draw, so the rest stays as it was. `--no-shrink`
-prints the first failure as it is.
+The first failure in the order of the seeds ends the run. It prints the invariant with its rule, what was found, the
+last lines of the trace, and the command that plays it again. That command is the smallest that was found: fewest steps,
+and `--without` the actions and faults that are not needed. A step that is left out changes nothing of what the others
+draw, so the rest stays as it was. `--no-shrink` prints the first failure as it is.
 
 That it can fail is tested, too: `tests/simulation/planted.py` lists bugs that people make, and a test plants each of
 them in a copy of the code and expects the simulation to notice. It takes many minutes and is not part of `make test`:

@@ -16,6 +16,7 @@ from bursar.service.simulation.database import Connections
 from bursar.service.simulation.faults import FAULTS, FaultKind, disarm
 from bursar.service.simulation.invariants import ALL_ALONG, AT_REST, Broken, check
 from bursar.service.simulation.loop import awaiting_answer
+from bursar.service.simulation.playground import empty
 from bursar.service.simulation.simulation import Simulation, Unexpected, new_simulation
 from bursar.service.simulation.truth import Truth
 
@@ -44,11 +45,12 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a plan. `broken` names the invariant, its rule and what was found."""
+    """What became of a plan. `checks` are by invariant; `broken` names one, its rule and what was found."""
 
     plan: Plan
     digest: str
     counts: Counter[str]
+    checks: Counter[str]
     lines: Sequence[str]
     broken: Broken | None = None
     steps_done: int = 0
@@ -61,11 +63,10 @@ class Player:
     connections: Connections
     catalogue: Catalogue
     metrics: Metrics
-    checks: Counter[str] = field(default_factory=Counter)
 
     async def play(self, plan: Plan) -> Outcome:
         """From an empty database to the end."""
-        await self.asked(reading.empty)
+        await self.asked(empty)
         simulation = new_simulation(plan.seed, self.connections, self.catalogue, self.metrics)
         truth = Truth(simulation)
         run, broken = _Run(self, plan, simulation, truth), None
@@ -77,7 +78,7 @@ class Player:
             broken = Broken("MS-6", "nothing fails in a way that nobody foresaw", str(error))
         await self._fold_in(simulation)
         trace = simulation.trace
-        return Outcome(plan, trace.digest, trace.counts, trace.lines[-LINES_KEPT:], broken, run.steps_done)
+        return Outcome(plan, trace.digest, trace.counts, run.checks, trace.lines[-LINES_KEPT:], broken, run.steps_done)
 
     async def asked(self, ask: Callable[[Connection], Awaitable[Answer]]) -> Answer:
         """What the database says, without anybody's process."""
@@ -104,6 +105,7 @@ class _Run:
     simulation: Simulation
     truth: Truth
     steps_done: int = 0
+    checks: Counter[str] = field(default_factory=Counter)
     _commits: int = -1
 
     async def play(self) -> None:
@@ -139,10 +141,10 @@ class _Run:
         facts = await self.player.asked(reading.read_facts)
         history = await self.player.asked(reading.read_history) if is_at_rest else {}
         self.truth.observe(facts)
-        self.player.checks.update(check(ALL_ALONG, self.truth))
+        self.checks.update(check(ALL_ALONG, self.truth))
         if is_at_rest:
             self.truth.history = history
-            self.player.checks.update(check(AT_REST, self.truth))
+            self.checks.update(check(AT_REST, self.truth))
 
     async def _settle(self) -> None:
         """Nothing fails any more; time goes on until nothing is due."""

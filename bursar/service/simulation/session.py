@@ -1,38 +1,31 @@
-"""Many plans on one database, and what they came to."""
+"""Many plans, by one player or several, and what they came to."""
 
-import asyncio
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
 from dataclasses import dataclass, field
 
-from bursar.billing.catalogue import Prices
 from bursar.billing.errors import BursarError
-from bursar.db.connections import open_pool
-from bursar.db.migrate import migrate
-from bursar.service.observability.metrics import Metrics
-from bursar.service.settings import DEFAULT_CATALOGUE, load_catalogue
-from bursar.service.simulation import facts
-from bursar.service.simulation.database import MAX_CONNECTIONS, Connections
-from bursar.service.simulation.loop import SkippingLoop, awaiting_answer
-from bursar.service.simulation.running import Outcome, Plan, Player
-from bursar.service.simulation.shrinking import shrunk
-from bursar.service.stripe_stand_in.world import COMMIT, STANDARD
+from bursar.service.simulation.running import Outcome, Plan
+from bursar.service.simulation.workers import play, shrink, workers
 
-PRICES = Prices(standard=(STANDARD.id,), commit=(COMMIT.id,))
+AHEAD = 4  # plans that wait per further worker: nobody is idle, and few are played in vain after a failure
 
 Played = Callable[[Outcome], None]
 
 
-class DatabaseInUse(BursarError):
-    """The simulation empties its database: it must not play on one that somebody uses."""
+class WorkerEnded(BursarError):
+    """A worker process ended in the middle: killed, or out of memory."""
 
 
 @dataclass(slots=True)
 class Summary:
     """What was played, checked and found. `digests` are by seed."""
 
+    jobs: int
     seconds: float = 0.0
     counts: Counter[str] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
@@ -40,44 +33,55 @@ class Summary:
     failed: Outcome | None = None
     smallest: Outcome | None = None
 
+    def add(self, outcome: Outcome) -> None:
+        """The next plan's."""
+        self.counts.update(outcome.counts)
+        self.checks.update(outcome.checks)
+        self.digests[outcome.plan.seed] = outcome.digest
+        if outcome.broken:
+            self.failed = self.smallest = outcome
 
-def simulate(database_url: str, plans: Sequence[Plan], played: Played, *, shrinks: bool = True) -> Summary:
-    """Play until the first failure, which is made smaller if `shrinks`. `played` is told of each plan.
 
-    Raises `DatabaseInUse`.
+def simulate(database_urls: Sequence[str], plans: Sequence[Plan], played: Played, *, shrinks: bool = True) -> Summary:
+    """Play until the first failure in the order of `plans`, which is made smaller if `shrinks`.
+
+    As many plans at once as there are databases, which the caller made for this; `played` is told of each plan, in
+    their order. Raises `WorkerEnded`.
     """
-    with asyncio.Runner(loop_factory=SkippingLoop) as runner:
-        return runner.run(_simulate(database_url, plans, played, shrinks=shrinks))
-
-
-async def _simulate(database_url: str, plans: Sequence[Plan], played: Played, *, shrinks: bool) -> Summary:
-    summary, began = Summary(), time.perf_counter()
-    async with _player(database_url) as player:
-        for plan in plans:
-            outcome = await player.play(plan)
-            summary.counts.update(outcome.counts)
-            summary.digests[plan.seed] = outcome.digest
-            played(outcome)
-            if outcome.broken:
-                summary.failed = outcome
-                summary.smallest = await shrunk(outcome, player.play) if shrinks else outcome
-                break
-        summary.checks = player.checks
+    summary, began = Summary(len(database_urls)), time.perf_counter()
+    try:
+        with workers(database_urls) as team:
+            _play(team, plans, summary, played)
+            if summary.failed and shrinks:
+                summary.smallest = team.submit(shrink, summary.failed).result()
+    except BrokenProcessPool:
+        at = plans[min(len(summary.digests), len(plans) - 1)].seed
+        message = f"A worker process of the simulation was killed, at seed {at} or soon after it."
+        raise WorkerEnded(message) from None
     summary.seconds = time.perf_counter() - began
     return summary
 
 
-@asynccontextmanager
-async def _player(database_url: str) -> AsyncIterator[Player]:
-    with awaiting_answer():
-        await migrate(database_url)
-        pool = await open_pool(database_url, max_size=MAX_CONNECTIONS, name="bursar simulate")
-        player = Player(Connections(pool), load_catalogue(DEFAULT_CATALOGUE, PRICES), Metrics())
+def _play(team: Executor, plans: Sequence[Plan], summary: Summary, played: Played) -> None:
+    with closing(in_order(team, plans, AHEAD * (summary.jobs - 1))) as outcomes:
+        for outcome in outcomes:
+            summary.add(outcome)
+            played(outcome)
+            if outcome.broken:
+                return
+
+
+def in_order(team: Executor, plans: Sequence[Plan], ahead: int) -> Generator[Outcome, None, None]:
+    """The outcomes of the plans, at most so many of which are handed over ahead; closed early, those are not begun."""
+    waiting: deque[Future[Outcome]] = deque()
     try:
-        if await player.asked(facts.is_in_use):
-            raise DatabaseInUse("The database is in use: the simulation needs one of its own, which it empties.")
-        await player.asked(facts.allow_emptying)
-        yield player
-        await player.asked(facts.empty)
-    finally:
-        pool.terminate()
+        for plan in plans:
+            waiting.append(team.submit(play, plan))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except GeneratorExit:
+        for future in waiting:
+            future.cancel()
+        raise

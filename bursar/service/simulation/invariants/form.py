@@ -10,8 +10,11 @@ class Broken(Exception):
     """An invariant does not hold."""
 
     def __init__(self, rule: str, sentence: str, found: str) -> None:
-        super().__init__(f"{rule}: {sentence}. Found: {found}")
+        super().__init__(rule, sentence, found)
         self.rule, self.sentence, self.found = rule, sentence, found
+
+    def __str__(self) -> str:
+        return f"{self.rule}: {self.sentence}. Found: {self.found}"
 
 
 @dataclass(frozen=True, slots=True)
