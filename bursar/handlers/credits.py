@@ -26,7 +26,7 @@ from bursar.db.items import Decide, Item, NewLease, Situation
 from bursar.handlers.reading import mapping, view
 
 PARTS = frozenset[type[Any]]({Profile, Hosting, Credits})  # a deposit pays at once what waits for it (CR-40)
-ENROLMENT_PARTS = frozenset[type[Any]]({Hosting, Credits, Operations})
+ENROLMENT_PARTS = frozenset[type[Any]]({Profile, Hosting, Credits, Operations})
 
 
 def enrolment_item(user_id: str, asked: Enrolment, catalogue: Catalogue) -> Item:

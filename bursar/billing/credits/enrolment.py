@@ -5,17 +5,19 @@ from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from bursar.billing.account import Account, user_id_of
+from bursar.billing.account import Account, Profile, user_id_of
 from bursar.billing.catalogue import Catalogue, PaidPlan
 from bursar.billing.credits.ledger import Credits, credits_of, with_entry
 from bursar.billing.credits.periods import hosting_charge, in_period
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
+from bursar.billing.kiloclaw.endings import DELIVERED_WITHIN
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of, with_instance
-from bursar.billing.kiloclaw.stripe_events import CREATED
+from bursar.billing.kiloclaw.stripe_events import CREATED, DELETED, reading
 from bursar.billing.kiloclaw.suspension import start_again
 from bursar.billing.operations import IN_PROGRESS, Operations
+from bursar.billing.steps import Step
 
 SUBSCRIBED = frozenset({"active", "past_due", "unpaid"})
 
@@ -30,7 +32,8 @@ class Enrolment:
 
 
 def enroll(account: Account, asked: Enrolment, catalogue: Catalogue, now: datetime) -> Decision:
-    """Charge the first period and make the row active with it, or neither (parts: Hosting, Credits, Operations).
+    """Charge the first period and make the row active with it, or neither (parts: Profile, Hosting, Credits,
+    Operations).
 
     Raises `InsufficientCredits` with the shortfall (CR-21), `Refused` where the row, another change under way or the
     instance is in the way. The same request again finds its own charge and answers as it stands.
@@ -39,25 +42,45 @@ def enroll(account: Account, asked: Enrolment, catalogue: Catalogue, now: dateti
     if credits_of(account).has(business_key):
         return Decision(account, result=_result(account))
     hosting = hosting_of(account)
-    _require_free(hosting, account.part(Operations))
+    _require_free(hosting, account.part(Operations), now)
     instance = _instance(account, asked.instance_id, now)
     terms = catalogue.kiloclaw.credits
     charged = with_entry(account, hosting_charge(asked.plan, business_key, terms, asked.command_id))
     fresh = _fresh(hosting.subscription, user_id_of(account.key) or account.key, asked.command_id, now)
     row = replace(in_period(fresh, asked.plan, now, terms), instance_id=instance.id)
     enrolled = start_again(with_row(with_instance(charged, instance), row))
-    return Decision(enrolled, reason="enrolled with credits", counts={"enrolled": 1}, result=_result(enrolled))
+    done = Decision(enrolled, reason="enrolled with credits", counts={"enrolled": 1}, result=_result(enrolled))
+    return replace(done, steps=_looking_at_stripe(account))
 
 
-def _require_free(hosting: Hosting, under_way: Operations) -> None:
+def _looking_at_stripe(account: Account) -> tuple[Step, ...]:
+    """CR-25: what a customer has at Stripe unheard of, or `paused`, is found by a read, and ends there."""
+    row = hosting_of(account).subscription
+    is_known_there = account.part(Profile).stripe_customer_id or (row and row.stripe_customer_id)
+    return reading(account, "enrolled").steps if is_known_there else ()
+
+
+def _require_free(hosting: Hosting, under_way: Operations, now: datetime) -> None:
     """CR-20, CR-25: nothing that is paid for, here or at Stripe, and nothing that may yet begin there."""
     row = hosting.subscription
     if row and row.status in SUBSCRIBED:
         raise Refused("already_subscribed", "You already have a subscription.")
-    if any(early.type == CREATED for early in hosting.early_events):
+    if _may_begin_at_stripe(hosting, now):
         raise Refused("already_subscribed", "A subscription at Stripe is about to begin.")
     if under_way.open_keys:
         raise Refused(*IN_PROGRESS, status=409)
+
+
+def _may_begin_at_stripe(hosting: Hosting, now: datetime) -> bool:
+    """Whether anything was heard of a subscription that is not bound: its `created` comes while Stripe sends again,
+    or has come and is being read. Older signs are a former subscription's.
+    """
+    gone = {early.stripe_subscription_id for early in hosting.early_events if early.type == DELETED}
+    old = now - DELIVERED_WITHIN
+    return any(
+        early.stripe_subscription_id not in gone and (early.type == CREATED or early.occurred_at > old)
+        for early in hosting.early_events
+    )
 
 
 def _instance(account: Account, instance_id: str, now: datetime) -> Instance:

@@ -7,6 +7,7 @@ from datetime import datetime
 from bursar.billing.account import Account
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
+from bursar.billing.kiloclaw.endings import end_subscription
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of
 from bursar.billing.operations import Operations
 from bursar.billing.steps import Step, StepKind
@@ -26,7 +27,7 @@ def delete_user(account: Account, customer_ids: Iterable[str], now: datetime) ->
         raise Refused("operation_in_progress", "A change of this account at Stripe is under way.", status=409)
     instances = tuple(one if one.destroyed_at else _doomed(one, now) for one in hosting.instances)
     doomed = account.having(replace(hosting, instances=instances))
-    endings = (*map(_end, _subscription_ids(hosting)), *map(_end_customer, customer_ids))
+    endings = (*map(end_subscription, _subscription_ids(hosting)), *map(_end_customer, customer_ids))
     return Decision(doomed, endings, reason="user deleted")
 
 
@@ -47,12 +48,6 @@ def _subscription_ids(hosting: Hosting) -> tuple[str, ...]:
     bound = hosting.subscription.stripe_subscription_id if hosting.subscription else None
     known = [bound, *(early.stripe_subscription_id for early in hosting.early_events)]
     return tuple(dict.fromkeys(one for one in known if one))
-
-
-def _end(subscription_id: str) -> Step:
-    return Step(
-        StepKind.END_SUBSCRIPTION, f"end-subscription:{subscription_id}", {"stripe_subscription_id": subscription_id}
-    )
 
 
 def _end_customer(customer_id: str) -> Step:

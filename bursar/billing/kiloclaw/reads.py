@@ -10,9 +10,10 @@ from bursar.billing.credits.ledger import Credits
 from bursar.billing.credits.settlement import Settlement, paid_period, settle, settle_apart
 from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain, UnreadableMessage
+from bursar.billing.kiloclaw.endings import ended_beside
 from bursar.billing.kiloclaw.following import NEVER_BEGUN, PAYING, UNENDED, differs, follow_read
 from bursar.billing.kiloclaw.row_changes import with_row
-from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, hosting_of
+from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Subscription, hosting_of
 from bursar.billing.kiloclaw.stripe_events import CREATED, PAID, apply, forget_early, taken_over
 from bursar.billing.stripe.objects import StripeInvoice, StripeSubscription
 
@@ -84,6 +85,9 @@ def subscriptions_read(account: Account, read: SubscriptionsRead, catalogue: Cat
     """Bring the row to what Stripe says: its own subscription, or the live one that takes its place."""
     hosting = hosting_of(account)
     ours = tuple(one for one in read.subscriptions if _belongs_to(account, one))
+    row = hosting.subscription
+    if row and row.is_enrolled:
+        return _beside_credits(account, row, ours, read, catalogue)
     choice = _chosen(hosting, ours)
     settled = frozenset(one.id for one in ours if one is choice or not _may_yet_begin(one))
     account = account.having(forget_early(hosting, settled))
@@ -124,6 +128,19 @@ def _settling(
         else:
             decision = decision.then(settle_apart(decision.account, subscription_id, settlement))
     return decision
+
+
+def _beside_credits(
+    account: Account,
+    row: Subscription,
+    ours: tuple[StripeSubscription, ...],
+    read: SubscriptionsRead,
+    catalogue: Catalogue,
+) -> Decision:
+    """CR-25: whatever Stripe has ends there; what was paid for it is settled without the row."""
+    hosting, known = hosting_of(account), frozenset(one.id for one in ours)
+    forgotten = account.having(forget_early(hosting, known))
+    return _settling(ended_beside(forgotten, row, ours), _paid_early(hosting, known), read, catalogue)
 
 
 def _following_again(

@@ -55,6 +55,11 @@ class Subscription:
         return self.payment_source == "credits" and self.stripe_subscription_id is None
 
     @property
+    def is_enrolled(self) -> bool:
+        """Pays from credits alone, now: no subscription at Stripe takes its place (CR-25)."""
+        return self.is_pure_credit and self.status == "active"
+
+    @property
     def is_hybrid(self) -> bool:
         """Paid through Stripe, kept in credits (KC-1)."""
         return self.payment_source == "credits" and self.stripe_subscription_id is not None

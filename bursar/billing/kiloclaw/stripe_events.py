@@ -218,14 +218,16 @@ def _early(
 
 def _remember(account: Account, early: EarlyEvent) -> Decision:
     """Keep an event for a subscription that no row is bound to; once it is `created`, ask Stripe what it is now
-    (KC-31). A payment for one that gave way to another is settled by asking.
+    (KC-31). A payment for one that gave way to another is settled by asking, and beside an enrolment in credits
+    nothing may live (CR-25).
     """
     hosting = hosting_of(account)
+    row = hosting.subscription
     known = (*hosting.early_events, early)
     remembered = account.having(replace(hosting, early_events=known))
     created = any(one.type == CREATED and one.stripe_subscription_id == early.stripe_subscription_id for one in known)
-    gave_way = early.paid_period and hosting.subscription and hosting.subscription.stripe_subscription_id
-    if (created or gave_way) and user_id_of(account.key) is not None:
+    gave_way = early.paid_period and row and (row.stripe_subscription_id or row.is_pure_credit)
+    if (created or gave_way or (row and row.is_enrolled)) and user_id_of(account.key) is not None:
         return reading(remembered, "remembered")
     return Decision(remembered, counts={"remembered": 1})
 

@@ -1,5 +1,10 @@
 """Lists of Stripe's objects, all their pages together; the gateway bounds their number."""
 
+from collections.abc import Mapping
+from typing import Annotated
+
+from pydantic import AliasPath, Field
+
 from bursar.billing.stripe.objects import Id, StripeInvoice, StripeObject, StripeSubscription
 from bursar.billing.stripe.sales import CheckoutSession, Created, PaymentIntent, PortalConfiguration, StripeCustomer
 
@@ -29,13 +34,23 @@ class Invoices(StripeObject):
 
 
 class InvoicePayment(StripeObject):
-    """That a payment paid an invoice."""
+    """A payment of an invoice: one of the two names it, or neither where the money came from elsewhere."""
 
     invoice: Id
+    status: str | None = None
+    payment_intent: Annotated[Id | None, Field(validation_alias=AliasPath("payment", "payment_intent"))] = None
+    charge: Annotated[Id | None, Field(validation_alias=AliasPath("payment", "charge"))] = None
+
+    @property
+    def refund(self) -> Mapping[str, str] | None:
+        """What to ask of Stripe to give all of it back."""
+        if self.payment_intent:
+            return {"payment_intent": self.payment_intent}
+        return {"charge": self.charge} if self.charge else None
 
 
 class InvoicePayments(StripeObject):
-    """Which invoices a payment paid."""
+    """What paid an invoice, or which invoices a payment paid."""
 
     data: tuple[InvoicePayment, ...]
 

@@ -6,6 +6,7 @@ import structlog
 
 from bursar.billing.credits.settlement import Posting
 from bursar.billing.decision import Decision
+from bursar.billing.kiloclaw.endings import BESIDE_CREDITS
 from bursar.db.items import Item, Outcome, OutcomeState
 from bursar.service.observability.metrics import Metrics
 
@@ -24,6 +25,7 @@ def count_outcomes(metrics: Metrics) -> Callable[[Sequence[Outcome]], None]:
                     metrics.counts.labels(name).inc(number)
                 metrics.destructions_deferred.inc(outcome.decision.counts.get(DEFERRED, 0))
                 _alert_unmatched(metrics, outcome.item, outcome.decision)
+                _alert_beside_credits(metrics, outcome.item, outcome.decision)
 
     return listen
 
@@ -34,3 +36,11 @@ def _alert_unmatched(metrics: Metrics, item: Item, decision: Decision) -> None:
     if unmatched:
         metrics.settlements_unmatched.inc(unmatched)
         log.error("settlement not matched", account=item.key, cause=item.id, reason=decision.reason)
+
+
+def _alert_beside_credits(metrics: Metrics, item: Item, decision: Decision) -> None:
+    """CR-25: operators see that the money went back; the reason names the subscriptions."""
+    ended = decision.counts.get(BESIDE_CREDITS, 0)
+    if ended:
+        metrics.subscriptions_beside_credits.inc(ended)
+        log.error("subscription beside credits ended", account=item.key, cause=item.id, reason=decision.reason)

@@ -54,6 +54,9 @@ class Metrics:
         self.settlements_unmatched = self._counter(
             "settlements_unmatched", "Invoices without entries, since old ones of their period cannot be matched."
         )
+        self.subscriptions_beside_credits = self._counter(
+            "subscriptions_beside_credits", "Subscriptions that were ended at Stripe beside an enrolment in credits."
+        )
         self.ticks = self._counter("ticks", "Ticks accepted.", "sweep")
 
     def _steps(self) -> None:

@@ -5,12 +5,14 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol
 
+import structlog
+
 from bursar.billing.credits.payments import TOP_UP
 from bursar.billing.errors import CallRefused, Permanent, Retryable, describe
-from bursar.billing.kiloclaw.following import UNENDED
+from bursar.billing.kiloclaw.endings import ENDABLE
 from bursar.billing.steps import StepKind, StepState
 from bursar.billing.stripe.calls import Call, Method
-from bursar.billing.stripe.lists import CheckoutSessions
+from bursar.billing.stripe.lists import CheckoutSessions, InvoicePayments
 from bursar.billing.stripe.objects import StripeSubscription
 from bursar.billing.stripe.sales import CheckoutSession
 from bursar.db.items import Item
@@ -21,11 +23,13 @@ from bursar.service.steps.bounds import STEPS
 from bursar.service.steps.jobs import BeginCall, StepJob
 from bursar.service.steps.operations import StripeCalls
 
-# What may still be ended: `paused` and `incomplete` cost nothing yet, but may begin to.
-ENDABLE = UNENDED | {"paused", "incomplete"}
+log = structlog.get_logger()
+
 OUR_PAGES = frozenset({"kiloclaw", TOP_UP})  # `metadata.type` of the checkout sessions that we open
 LOOKS = 2  # a page may be paid while it is being expired
 CUSTOMER_MISSING = "resource_missing"
+REFUNDED = "charge_already_refunded"
+PAID = "paid"
 
 
 class EndsSubscriptions(StripeCalls, Protocol):
@@ -41,7 +45,9 @@ class EndsCustomers(StripeCalls, Protocol):
 
 
 class SubscriptionEnder:
-    """Looks first; then releases the schedule, under which Stripe refuses to cancel, and cancels at once."""
+    """Looks first; then releases the schedule, under which Stripe refuses to cancel, cancels at once, and gives back
+    what was paid for nothing.
+    """
 
     kind = StepKind.END_SUBSCRIPTION
 
@@ -54,7 +60,27 @@ class SubscriptionEnder:
             found = await self._stripe.retrieve_subscription(job.step.payload["stripe_subscription_id"])
             if found:
                 await _end(self._stripe, job, found)
+            unused_invoice_id = job.step.payload.get("unused_invoice_id")
+            if unused_invoice_id:
+                await self._give_back(job, unused_invoice_id)
         return step_ended(job.step, StepState.DONE)
+
+    async def _give_back(self, job: StepJob, invoice_id: str) -> None:
+        """All that paid the invoice (CR-25). Stripe refuses to give a payment back twice, whatever the key."""
+        params = {"invoice": invoice_id, "status": "paid"}
+        shown = await _call(self._stripe, job, Call("list-payments", Method.LIST_INVOICE_PAYMENTS, params=params))
+        for one in InvoicePayments.model_validate(shown).data:
+            if one.refund and one.status == PAID:
+                await self._refund(job, one.refund)
+
+    async def _refund(self, job: StepJob, refund: Mapping[str, str]) -> None:
+        (payment_id,) = refund.values()
+        try:
+            await _call(self._stripe, job, Call(f"refund:{payment_id}", Method.CREATE_REFUND, params=refund))
+        except CallRefused as refusal:
+            if refusal.code != REFUNDED:
+                raise
+        log.warning("subscription beside credits refunded", payment_id=payment_id)
 
 
 class CustomerEnder:
@@ -120,9 +146,7 @@ async def _call(stripe: StripeCalls, job: StepJob, call: Call) -> Mapping[str, A
 
 @asynccontextmanager
 async def _tried_again(kind: StepKind) -> AsyncIterator[None]:
-    """`Retryable` also where Stripe refused, be it our key: the next attempt looks again, since the user would go on
-    paying.
-    """
+    """`Retryable` also where Stripe refused: the next attempt looks again, since the user would go on paying."""
     try:
         async with asyncio.timeout(STEPS[kind].timeout_seconds):
             yield
