@@ -23,6 +23,7 @@ from bursar.billing.stripe.calls import VIEWS, Call
 MAX_CALLS = 24  # of one round; more is a bug
 MAX_ROUNDS = 20  # as many as a step has attempts: an outage spends a key each time
 UNDO = "undo:"
+STRIPE_REFUSED = "stripe_refused"
 
 Plan = Generator[Call, Any, Mapping[str, Any]]
 Json = Mapping[str, Any]
@@ -72,7 +73,7 @@ class Failure:
         """A refusal of Stripe that the plan did not expect is a failure on our way to it."""
         if isinstance(error, Refused):
             return cls(error.code, str(error), error.status)
-        return cls("stripe_refused", f"Stripe refused a call ({error.code}).", 502)
+        return cls(STRIPE_REFUSED, f"Stripe refused a call ({error.code}).", 502)
 
 
 ABANDONED = Failure("operation_abandoned", "This took too long and was taken back; ask again, under a new key.", 503)

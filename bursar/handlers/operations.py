@@ -21,7 +21,7 @@ from bursar.billing.kiloclaw.operations.renewal import RENEW
 from bursar.billing.kiloclaw.operations.schedule import KEEPING
 from bursar.billing.kiloclaw.operations.switching import SWITCH, UNSWITCH
 from bursar.billing.kiloclaw.stripe_events import reading
-from bursar.billing.operations import Ended, Failure, Operation, OperationFacts
+from bursar.billing.operations import STRIPE_REFUSED, Ended, Failure, Operation, OperationFacts
 from bursar.billing.steps import StepKind, StepState
 from bursar.db.items import Decide, Dedupe, Item, Situation, StepAnswer
 from bursar.db.steps import ClaimedStep
@@ -116,10 +116,14 @@ def _is_of_subscription(step: ClaimedStep) -> bool:
 
 
 def _state(step: ClaimedStep, ended: Ended) -> StepState:
-    """Whoever sent a command is told why it failed; of a schedule that cannot be kept only operators are."""
+    """Whoever sent a command is told why it failed; of a schedule that cannot be kept only operators are, and of a
+    payment that Stripe refused for another reason than the customer's (CR-39).
+    """
     if ended.is_unwanted:
         return StepState.DROPPED
-    return StepState.FAILED if ended.failure and step.kind is StepKind.KEEP_SCHEDULE else StepState.DONE
+    refused = ended.failure is not None and ended.failure.code == STRIPE_REFUSED
+    is_operators = ended.failure if step.kind is StepKind.KEEP_SCHEDULE else refused and step.kind is StepKind.TOP_UP
+    return StepState.FAILED if is_operators else StepState.DONE
 
 
 def _facts(step: ClaimedStep, situation: Situation, catalogue: Catalogue) -> OperationFacts:

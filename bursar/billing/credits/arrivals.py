@@ -38,8 +38,11 @@ def then_renewed(decided: Decision, catalogue: Catalogue, now: datetime, cause: 
 def topped_up(account: Account, asked: AutoTopUp, ended: Ended, facts: OperationFacts) -> Decision:
     """Deposit what was paid, under the payment's id, so that its event adds nothing; a decline switches the automatic
     top-up off. Either way the renewal is decided at once: paid, or past due with its mail (CR-39). A
-    failure of which another payment came first says nothing of the boundary that is reached now. One that is no longer
-    wanted was not tried: its marker goes, and the renewal is decided as if it had never been asked for.
+    failure of which another payment came first says nothing of the boundary that is reached now.
+
+    What Stripe refuses for reasons of ours leaves the switch, but the row is past due all the same: CR-39 asks for no
+    more than the marker and too little money. One that is no longer wanted was not tried: its marker goes, and the
+    renewal is decided as if it had never been asked for.
     """
     if ended.is_unwanted:
         untried = _unmarked(account, asked)

@@ -21,10 +21,39 @@ SUCCEEDED = "succeeded"
 PROCESSING = "processing"  # a bank that takes days: the money, or its failure, comes as an event
 UNPAID = frozenset({"requires_payment_method", "requires_confirmation", "requires_action"})
 CENTS_PER_DOLLAR = 100
-# Said of the payment itself; whatever else Stripe refuses makes the top-up impossible, not declined.
-NOT_THE_PAYMENTS = frozenset({"resource_missing", "invalid_request_error"})
 DECLINED, REQUIRES_ACTION = "payment_failed", "payment_requires_action"
 CHALLENGE = "authentication_required"
+# Stripe's codes for the customer's own reasons. Any other is ours or the platform's, of which no customer is to hear as
+# a decline: one mistake of a release would switch everybody off.
+DECLINES = frozenset(
+    {
+        CHALLENGE,
+        "bank_account_declined",
+        "card_decline_rate_limit_exceeded",
+        "card_declined",
+        "card_error",  # Stripe's type, of one without a code
+        "debit_not_authorized",
+        "expired_card",
+        "expired_payment_method",
+        "incorrect_address",
+        "incorrect_cvc",
+        "incorrect_number",
+        "incorrect_postal_code",
+        "incorrect_zip",
+        "india_recurring_payment_mandate_canceled",
+        "insufficient_funds",
+        "invalid_cvc",
+        "invalid_expiry_month",
+        "invalid_expiry_year",
+        "invalid_number",
+        "payment_intent_authentication_failure",
+        "payment_intent_mandate_invalid",
+        "payment_intent_payment_attempt_failed",
+        "payment_method_customer_decline",
+        "payment_method_provider_decline",
+        "processing_error",
+    }
+)
 
 
 class AutoTopUp(BaseModel):
@@ -72,7 +101,10 @@ def amount_cents(shortfall_microdollars: int, terms: TopUpTerms) -> int:
 
 
 def plan(asked: AutoTopUp) -> Plan:
-    """Look for the payment of an earlier round; else charge the customer's card, without the customer."""
+    """Look for the payment of an earlier round; else charge the customer's card, without the customer.
+
+    Raises `Refused` for the customer's own reasons, `CallRefused` for what is an operator's (CR-39).
+    """
     known = yield from _payments(asked, "payments")
     tried = known or [(yield from _charged(asked, (yield from _payment_method(asked.customer_id))))]
     paid = next((one for one in tried if one.status in (SUCCEEDED, PROCESSING)), None)
@@ -97,10 +129,10 @@ def _charged(asked: AutoTopUp, method: str) -> Generator[Call, Any, PaymentInten
     try:
         made: PaymentIntent = yield Call("pay", Method.CREATE_PAYMENT_INTENT, params=params, settles=True)
     except CallRefused as refusal:
-        if refusal.code in NOT_THE_PAYMENTS:
-            raise
         left = yield from _payments(asked, "payments-after-refusal")
         yield from _withdrawn(left)
+        if refusal.code not in DECLINES:
+            raise
         raise _declined(refusal) from None
     return made
 

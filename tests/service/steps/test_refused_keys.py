@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bursar.billing.errors import KeyRefused
+from bursar.billing.errors import BursarError, KeyRefused
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.calls import Call, Method
 from bursar.handlers.operations import OPERATIONS, operation_stopped
@@ -30,16 +30,17 @@ PAYING = frozenset({Method.CREATE_PAYMENT_INTENT})
 
 @dataclass
 class Rotating:
-    """A gateway whose key may not make some calls, until it is given back its rights."""
+    """A gateway that refuses some calls, as for a key without the right to make them, until it is mended."""
 
     inner: StripeCalls
     refused: frozenset[Method] = frozenset()
+    error: BursarError = field(default_factory=lambda: KeyRefused("the Stripe key is refused"))
     made: list[str] = field(default_factory=list)
 
     async def call(self, call: Call, idempotency_key: str) -> Mapping[str, Any]:
         self.made.append(call.name)
         if call.method in self.refused:
-            raise KeyRefused("the Stripe key is refused")
+            raise self.error
         return await self.inner.call(call, idempotency_key)
 
 
