@@ -21,4 +21,5 @@ check ruff check
 check mypy
 check lint-imports
 # A file stays with one process, for what its tests share. Each process starts servers of its own: at most four.
-check pytest -m "not planted" -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# TEST_PROCESSES=3 make test: that many, instead of one a processor.
+check pytest -m "not planted" -n "${TEST_PROCESSES:-auto}" --maxprocesses 4 --dist loadfile --no-loadscope-reorder
