@@ -1,5 +1,6 @@
 """Counts what decisions say of themselves, after each commit."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -19,13 +20,15 @@ def count_outcomes(metrics: Metrics) -> Callable[[Sequence[Outcome]], None]:
     """A listener for the decider's commits."""
 
     def listen(outcomes: Sequence[Outcome]) -> None:
+        counts: Counter[str] = Counter()
         for outcome in outcomes:
             if outcome.state is OutcomeState.APPLIED and outcome.decision:
-                for name, number in outcome.decision.counts.items():
-                    metrics.counts.labels(name).inc(number)
-                metrics.destructions_deferred.inc(outcome.decision.counts.get(DEFERRED, 0))
+                counts.update(outcome.decision.counts)
                 _alert_unmatched(metrics, outcome.item, outcome.decision)
                 _alert_beside_credits(metrics, outcome.item, outcome.decision)
+        for name, number in counts.items():
+            metrics.counts.labels(name).inc(number)
+        metrics.destructions_deferred.inc(counts[DEFERRED])
 
     return listen
 
