@@ -9,7 +9,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 unexport PYTHONDONTWRITEBYTECODE
 
 .DELETE_ON_ERROR:
-.PHONY: demo test up bench bench-batches bench-sweeps bench-renewals simulate chaos lock clean
+.PHONY: demo test up bench bench-batches bench-sweeps bench-rows bench-renewals simulate chaos lock clean
 
 demo: $(STAMP)
 	@$(BIN)/bursar demo
@@ -31,6 +31,10 @@ bench-batches: $(STAMP)
 # For example BENCH="--large 100000 --rounds 3".
 bench-sweeps: $(STAMP)
 	@$(BIN)/python -m bench.sweeps $(BENCH)
+
+# What an event costs among many users; for example BENCH="--large 10000000".
+bench-rows: $(STAMP)
+	@$(BIN)/python -m bench.growth $(BENCH)
 
 bench-renewals: $(STAMP)
 	@$(BIN)/python -m bench.credit_renewals $(BENCH)
