@@ -1,5 +1,7 @@
 """A top-up that is heard of after its user was deleted: nobody has the money, so it goes back (KC-121)."""
 
+from collections.abc import Mapping
+
 from pydantic import BaseModel, ConfigDict
 
 from bursar.billing.account import Account, user_id_of
@@ -7,7 +9,7 @@ from bursar.billing.decision import Decision
 from bursar.billing.steps import Step, StepKind
 from bursar.billing.stripe.calls import Call, Method
 
-PAYMENT_PREFIX = "pi_"  # Stripe's, of payments; else it is a charge, or an invoice that shows neither
+PAYMENT_PREFIX, INVOICE_PREFIX = "pi_", "in_"  # Stripe's, of payments and of invoices that show none; else a charge
 
 
 class LateTopUp(BaseModel):
@@ -18,10 +20,17 @@ class LateTopUp(BaseModel):
     payment_id: str
 
     @property
-    def call(self) -> Call:
-        """The refund of all that is left of the payment. Stripe refuses a second one."""
-        named = "payment_intent" if self.payment_id.startswith(PAYMENT_PREFIX) else "charge"
-        return Call("refund", Method.CREATE_REFUND, params={named: self.payment_id})
+    def search(self) -> Call | None:
+        """Which payments paid the invoice, where its event showed none of them."""
+        if not self.payment_id.startswith(INVOICE_PREFIX):
+            return None
+        params = {"invoice": self.payment_id, "status": "paid"}
+        return Call("list-payments", Method.LIST_INVOICE_PAYMENTS, params=params)
+
+    @property
+    def refund(self) -> Mapping[str, str]:
+        """What to ask of Stripe to give all that is left of the payment back."""
+        return {"payment_intent" if self.payment_id.startswith(PAYMENT_PREFIX) else "charge": self.payment_id}
 
 
 def give_back(account: Account, payment_id: str) -> Decision:

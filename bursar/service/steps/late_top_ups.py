@@ -1,12 +1,15 @@
 """Refunding top-ups that were paid for users who are deleted (KC-121)."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import structlog
 
 from bursar.billing.credits.late_top_ups import LateTopUp
-from bursar.billing.errors import CallRefused, KeySpent, Retryable
+from bursar.billing.errors import CallRefused, KeySpent, Permanent, Retryable
 from bursar.billing.steps import StepKind, StepState
+from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.lists import InvoicePayments
 from bursar.db.deposits import is_deposited
 from bursar.db.items import Item
 from bursar.handlers.steps import step_ended
@@ -17,7 +20,7 @@ from bursar.service.steps.operations import StripeCalls
 
 log = structlog.get_logger()
 
-REFUNDED = "charge_already_refunded"
+REFUNDED, PAID = "charge_already_refunded", "paid"
 
 
 class TopUpReturner:
@@ -38,18 +41,32 @@ class TopUpReturner:
             return step_ended(job.step, StepState.DROPPED)
         try:
             async with asyncio.timeout(STEPS[self.kind].timeout_seconds):
-                await self._refund(late, job)
+                for refund in await self._refunds(late, job):
+                    await self._refund(refund, job)
         except TimeoutError:
             raise Retryable("Stripe did not answer in time") from None
-        except CallRefused as refusal:
-            if refusal.code != REFUNDED:
-                raise
         log.warning("top-up of a deleted user refunded", payment_id=late.payment_id)
         return step_ended(job.step, StepState.DONE)
 
-    async def _refund(self, late: LateTopUp, job: StepJob) -> None:
+    async def _refunds(self, late: LateTopUp, job: StepJob) -> Sequence[Mapping[str, str]]:
+        """One, or those of everything that paid the invoice."""
+        if late.search is None:
+            return (late.refund,)
+        found = InvoicePayments.model_validate(await self._stripe.call(late.search, job.step.key))
+        refunds = [one.refund for one in found.data if one.refund and one.status == PAID]
+        if not refunds:
+            raise Permanent("nothing is known to have paid the invoice")
+        return refunds
+
+    async def _refund(self, refund: Mapping[str, str], job: StepJob) -> None:
         """Under a key of the attempt's own where Stripe would only repeat a failure: what was given back it refuses."""
+        (payment_id,) = refund.values()
+        call, key = Call("refund", Method.CREATE_REFUND, params=refund), f"{job.step.key}:{payment_id}"
         try:
-            await self._stripe.call(late.call, job.step.key)
-        except KeySpent:
-            await self._stripe.call(late.call, f"{job.step.key}:{job.step.attempts}")
+            try:
+                await self._stripe.call(call, key)
+            except KeySpent:
+                await self._stripe.call(call, f"{key}:{job.step.attempts}")
+        except CallRefused as refusal:
+            if refusal.code != REFUNDED:
+                raise

@@ -15,7 +15,7 @@ from bursar.service.gateways.stripe import StripeGateway
 from bursar.service.steps.late_top_ups import TopUpReturner
 from bursar.service.steps.step_crew import StepCrew
 from bursar.service.steps.together import Together
-from bursar.service.stripe_stand_in import customers, payments
+from bursar.service.stripe_stand_in import customers, invoices, payments
 from bursar.service.stripe_stand_in.faults import Fault
 from bursar.service.stripe_stand_in.world import Card
 from bursar.service.web.deleting import deleted, known_again
@@ -131,6 +131,22 @@ async def test_ms_11_refunded_once_whatever_happens_to_an_answer(database_url: s
         await ada.hears()
         await ada.settle()
         assert (ada.refunded_cents(), await ada.states()) == ([2_000], ["done"])
+
+
+async def test_kc_121_one_that_an_invoice_billed_is_refunded_by_what_paid_it(database_url: str) -> None:
+    async with leaving(database_url) as ada:
+        world, metadata = ada.stripe.world, {"type": "credit_topup", "userId": USER}
+        (customer,) = ada.stripe.all("customer")
+        invoice = invoices.create(world, {"customer": customer["id"], "metadata": metadata})
+        invoices.create_item(world, {"customer": customer["id"], "invoice": invoice["id"], "amount": 5_000})
+        invoices.pay(world, {}, invoice["id"])
+        await deleted(ada.worker.decider, USER, "command:1")
+        event = {"id": "evt_1", "type": "invoice.paid", "data": {"object": invoice}}
+        message = ReceivedMessage("evt_1", "stripe.invoice.paid", user_key(USER), orjson.dumps(event))
+        await ada.worker.decider.decide([item_of(message, user_key(USER), CATALOGUE)])
+        await ada.settle()
+
+        assert (ada.refunded_cents(), await ada.states()) == ([5_000], ["done"])
 
 
 async def test_kc_121_one_that_stripe_refuses_is_an_operators(database_url: str) -> None:
