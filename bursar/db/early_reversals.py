@@ -32,7 +32,7 @@ async def exchange(
     """Remember the reversals that came before their payment; returns, by account, the entries of those that waited for
     a payment which is deposited now.
 
-    One whose payment another account's ledger knows is handed over to that account by a step.
+    One whose payment another account's ledger knows is handed over by a step: that account is not locked here (CR-5).
     """
     early = _early(changes)
     deposits = {payment_id for change in changes for payment_id in _deposited(change)}
@@ -43,6 +43,11 @@ async def exchange(
         await _remember(connection, await _hand_over(connection, early, context), context)
     waited = await _take(connection, deposits) if deposits else []
     return {change.key: _entries(change, waited) for change in changes} if waited else {}
+
+
+async def owner_of(connection: Connection, payment_ids: Sequence[str]) -> str | None:
+    """The key of the account whose ledger knows the payment by one of these names."""
+    return _owner(await keys_of_payments(connection, payment_ids), payment_ids)
 
 
 async def keys_of_payments(connection: Connection, payment_ids: Sequence[str]) -> dict[str, str]:
@@ -107,21 +112,25 @@ async def _lock(connection: Connection, payment_ids: set[str]) -> None:
 
 
 async def _hand_over(connection: Connection, early: Sequence[Early], context: SaveContext) -> Sequence[Early]:
-    """Those whose payment no ledger knows; the others go to the account whose ledger does."""
+    """Those whose payment no ledger knows; a step takes the others to the account whose ledger does."""
     owners = await keys_of_payments(connection, [name for one in early for name in one.reversal.payment_ids])
     unknown, wanted = list[Early](), list[steps.Wanted]()
     for one in early:
-        owner = next((owners[name] for name in one.reversal.payment_ids if name in owners), None)
+        owner = _owner(owners, one.reversal.payment_ids)
         if owner == one.account_key:
             raise Permanent(PAYMENT_TOO_OLD)
         if owner is None:
             unknown.append(one)
         else:
-            wanted.append(steps.Wanted(owner, handing_over(one.reversal, owner), one.reversal.cause))
+            wanted.append(steps.Wanted(one.account_key, handing_over(one.reversal), one.reversal.cause))
     if wanted:
         await steps.ask(connection, wanted, context.real_now)
         await _forget(connection, [one.reversal for one in early if one not in unknown])
     return unknown
+
+
+def _owner(owners: Mapping[str, str], payment_ids: Iterable[str]) -> str | None:
+    return next((owners[name] for name in payment_ids if name in owners), None)
 
 
 async def _remember(connection: Connection, early: Sequence[Early], context: SaveContext) -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue
-from bursar.billing.credits.invoice_search import InvoiceSearch
-from bursar.billing.credits.ledger import Credits
+from bursar.billing.credits.ledger import Credits, Reversal
 from bursar.billing.credits.reversals import handed_over, invoices_found
 from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain
@@ -93,15 +92,16 @@ def read_outcome(
     return _answering(step, parts, decide, _answer(step, StepState.DONE, again_at=again_at))
 
 
-def invoice_found(step: ClaimedStep, search: InvoiceSearch, invoice_ids: tuple[str, ...]) -> Item:
-    """Stripe said which invoices a refunded or disputed payment had paid, or it was known whose it is (CR-11)."""
+def invoice_found(step: ClaimedStep, reversal: Reversal, invoice_ids: tuple[str, ...], owner: str | None) -> Item:
+    """Stripe said which invoices a refunded or disputed payment had paid (CR-11). `owner` is the key of the account
+    whose ledger knows the payment, which it is decided for then.
+    """
 
     def decide(account: Account, _: Situation) -> Decision:
-        if search.payment_intent is None:
-            return handed_over(account, search.reversal)
-        return invoices_found(account, search.reversal, invoice_ids)
+        return (handed_over if owner else invoices_found)(account, reversal, invoice_ids)
 
-    return _answering(step, frozenset({Credits}), decide, _answer(step, StepState.DONE))
+    found = _answering(step, frozenset({Credits}), decide, _answer(step, StepState.DONE))
+    return replace(found, key=owner) if owner else found
 
 
 def step_ended(step: ClaimedStep, state: StepState, error: str | None = None, *, forgets: bool = False) -> Item:

@@ -87,7 +87,11 @@ async def buying(database_url: str) -> AsyncIterator[Buyer]:
     ):
         customer_id = customers.create(stripe.world, {"email": "ada@example.test"})["id"]
         stripe.give_card(customer_id, Card.GOOD)
-        works = (SubscriptionsReader(gateway, CATALOGUE), SubscriptionEnder(gateway), InvoiceFinder(gateway))
+        works = (
+            SubscriptionsReader(gateway, CATALOGUE),
+            SubscriptionEnder(gateway),
+            InvoiceFinder(gateway, worker.decider),
+        )
         together = Together(worker.decider)
         crews = tuple(StepCrew(work, worker.decider, together, worker.metrics) for work in works)
         await hosted(worker, a_trial(), 100, stripe_customer_id=customer_id)

@@ -12,7 +12,7 @@ from bursar.billing.stripe.calls import Call, Method
 
 
 class InvoiceSearch(BaseModel):
-    """The payload of the step. Without a payment intent nothing is left to ask: the payment is the account's."""
+    """The payload of the step. Without a payment intent nothing is left to ask: a ledger has the payment."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -34,10 +34,10 @@ def finding_invoice(reversal: Reversal, payment_intent: str) -> Step:
     return _step(f"find-invoice:{reversal.business_key}", search)
 
 
-def handing_over(reversal: Reversal, account_key: str) -> Step:
-    """Have it decided for the account whose ledger knows the payment."""
+def handing_over(reversal: Reversal) -> Step:
+    """Have it decided for the account whose ledger knows the payment; which one that is, the step looks up."""
     search = InvoiceSearch(reversal=reversal, payment_intent=None)
-    return _step(f"find-invoice:{reversal.business_key}:{account_key}", search)
+    return _step(f"find-invoice:{reversal.business_key}:known", search)
 
 
 def _step(key: str, search: InvoiceSearch) -> Step:

@@ -72,19 +72,20 @@ def dispute_closed(account: Account, event: DisputeEvent) -> Decision:
 
 def invoices_found(account: Account, reversal: Reversal, invoice_ids: Sequence[str]) -> Decision:
     """Stripe said which invoices the payment had paid: it may be known by one of these, or will be."""
-    named = replace(reversal, payment_ids=tuple(dict.fromkeys((*reversal.payment_ids, *invoice_ids))))
+    named = _named(reversal, invoice_ids)
     known = _payment_of(credits_of(account), named.payment_ids)
     if known:
         return _take_back(account, known, named)
     return Decision.nothing(account, "foreign") if named == reversal else _remembering(account, named)
 
 
-def handed_over(account: Account, reversal: Reversal) -> Decision:
+def handed_over(account: Account, reversal: Reversal, invoice_ids: Sequence[str]) -> Decision:
     """The ledger has the payment under this account; Permanent where it is older than what is loaded of it."""
-    known = _payment_of(credits_of(account), reversal.payment_ids)
+    named = _named(reversal, invoice_ids)
+    known = _payment_of(credits_of(account), named.payment_ids)
     if known is None:
         raise Permanent(PAYMENT_TOO_OLD)
-    return _take_back(account, known, reversal)
+    return _take_back(account, known, named)
 
 
 def with_early_reversals(account: Account, reversals: Iterable[Reversal]) -> Account:
@@ -101,6 +102,10 @@ def _reversed(account: Account, reversal: Reversal, payment_intent: str | None) 
         return _take_back(account, known, reversal)
     remembering = _remembering(account, reversal)
     return replace(remembering, steps=(finding_invoice(reversal, payment_intent),)) if payment_intent else remembering
+
+
+def _named(reversal: Reversal, invoice_ids: Sequence[str]) -> Reversal:
+    return replace(reversal, payment_ids=tuple(dict.fromkeys((*reversal.payment_ids, *invoice_ids))))
 
 
 def _remembering(account: Account, reversal: Reversal) -> Decision:

@@ -70,7 +70,7 @@ class StepRunner:
             SubscriptionsReader(outside.stripe, catalogue),
             SubscriptionEnder(outside.stripe),
             CustomerEnder(outside.stripe, decider),
-            InvoiceFinder(outside.stripe),
+            InvoiceFinder(outside.stripe, decider),
             TopUpReturner(outside.payments, decider),
             *checks,
         )

@@ -201,6 +201,6 @@ def test_cr_11_taken_under_several_names_of_the_payment_it_is_still_no_more_than
 
 def test_cr_11_what_was_handed_over_is_never_dropped_in_silence() -> None:
     early = remembered(disputed(EMPTY))
-    assert kinds(handed_over(paid(EMPTY).account, early).account) == [("deposit", 20), ("dispute", -20)]
+    assert kinds(handed_over(paid(EMPTY).account, early, ()).account) == [("deposit", 20), ("dispute", -20)]
     with pytest.raises(Permanent):
-        handed_over(EMPTY, early)
+        handed_over(EMPTY, early, ())

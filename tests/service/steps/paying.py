@@ -31,7 +31,9 @@ class PayingStripe(FakeStripe):
 async def find_invoices(worker: Acting) -> int:
     """Carry out the searches that are due, and those that follow from them; returns how many."""
     assert isinstance(worker.stripe, PayingStripe)
-    crew = StepCrew(InvoiceFinder(worker.stripe), worker.decider, Together(worker.decider), worker.metrics)
+    crew = StepCrew(
+        InvoiceFinder(worker.stripe, worker.decider), worker.decider, Together(worker.decider), worker.metrics
+    )
     done = 0
     while jobs := await crew.claim(MAX_STEPS):
         await asyncio.gather(*map(crew.carry_out, jobs))
