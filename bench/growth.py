@@ -77,7 +77,7 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--large", type=int, default=1_000_000, help="users; 10,000,000 take about 40 GB")
+    parser.add_argument("--large", type=int, default=1_000_000, help="users; 10,000,000 take about 21 GB")
     parser.add_argument("--small", type=int, default=10_000)
     parser.add_argument("--batches", type=int, default=4, help=f"of {MAX_ITEMS} events, in a round")
     parser.add_argument("--rounds", type=int, default=20, help="of both in turn, after two that do not count")
