@@ -31,24 +31,22 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "grace counted from the period instead of the first failure",
-        "billing/kiloclaw/enforcement.py",
-        "over = row.past_due_since is not None and facts.now - row.past_due_since > grace",
-        "over = row.current_period_start is not None and facts.now - row.current_period_start > grace",
-        60,
+        "billing/credits/renewal.py",
+        "    since = row.past_due_since or now",
+        "    since = row.past_due_since or row.current_period_start or now",
+        40,
     ),
     Bug(
         "a deposit keyed by its message",
         "billing/credits/deposits.py",
         'business_key = f"deposit:{payment_id}"',
         'business_key = f"deposit:{cause}:{amount}:{len(credits_of(account).entries)}"',
-        60,
     ),
     Bug(
         "a renewal's charge without its boundary",
         "billing/credits/renewal.py",
         'return f"kiloclaw-renewal:{row.id}:{plan}:{boundary.isoformat()}"',
         'return f"kiloclaw-renewal:{row.id}:{plan}"',
-        60,
     ),
     Bug(
         "a generation that does not grow",

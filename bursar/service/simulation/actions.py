@@ -204,10 +204,10 @@ def passing(name: str, weight: int, shortest: timedelta, longest: timedelta, *, 
 
 
 ACTIONS: tuple[Action, ...] = (
-    command("start_trial", 3),
+    command("start_trial", 5),
     command("provision", 6),
     command("destroy_instance", 2),
-    command("buy_earlybird", 1),
+    command("buy_earlybird", 3),
     command("check_out", 8),
     command("cancel", 4),
     command("reactivate", 3),
