@@ -6,7 +6,7 @@ from tests.simulation.playing import simulated
 
 pytestmark = pytest.mark.lengthy
 
-SEEDS = 60
+SEEDS = 100
 
 
 def test_nothing_is_lost_and_nothing_done_twice_whatever_fails(database_url: str) -> None:

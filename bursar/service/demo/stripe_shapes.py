@@ -1,14 +1,15 @@
 """Stripe's objects as the pinned API version shapes them, filled from skeletons with what a life needs."""
 
 import json
-from copy import deepcopy
 from functools import cache
 from importlib.resources import files
 from random import Random
 from string import ascii_letters, digits
+from typing import TypeVar, cast
 
 from bursar.service.demo.lives import JsonObject
 
+Json = TypeVar("Json")
 MONTHS = {"standard": 1, "commit": 6, "addon": 1}
 AMOUNT_CENTS = {"standard": 2_500, "commit": 5_400, "addon": 1_200}
 
@@ -20,9 +21,19 @@ def _skeletons() -> dict[str, JsonObject]:
     return skeletons
 
 
+def copied(value: Json) -> Json:
+    """A copy of what JSON can hold, in a fraction of what `deepcopy` takes."""
+    copy: object = value
+    if isinstance(value, dict):
+        copy = {name: copied(one) for name, one in value.items()}
+    elif isinstance(value, list):
+        copy = [copied(one) for one in value]
+    return cast("Json", copy)
+
+
 def skeleton(kind: str, /, **fields: object) -> JsonObject:
     """A fresh object of this kind; `?` and -1 stand where a caller must fill in."""
-    return {**deepcopy(_skeletons()[kind]), **fields}
+    return {**copied(_skeletons()[kind]), **fields}
 
 
 class StripeIds:

@@ -1,12 +1,12 @@
 """One call from its parameters to its answer: checked, looked up by its key, carried out, remembered."""
 
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Protocol
 
 from bursar.billing.stripe.objects import API_VERSION
 from bursar.service.demo.lives import JsonObject
+from bursar.service.demo.stripe_shapes import copied
 from bursar.service.stripe_stand_in.faults import Fault, Faults
 from bursar.service.stripe_stand_in.forms import Params
 from bursar.service.stripe_stand_in.idempotency import Answer, Keys
@@ -95,9 +95,9 @@ class Answering:
         keys = {} if route.key is None else {route.template.partition("{")[2].partition("}")[0]: route.key}
         named = {"subscription": keys["subscription_exposed_id"]} if "subscription_exposed_id" in keys else keys
         try:
-            answer = Answer(HTTPStatus.OK, deepcopy(route.handler(self.world, call.params, **named)))
+            answer = Answer(HTTPStatus.OK, copied(route.handler(self.world, call.params, **named)))
         except StripeRefusal as refusal:
-            answer = Answer(refusal.status, deepcopy(refusal.body))
+            answer = Answer(refusal.status, copied(refusal.body))
         except Exception as bug:  # noqa: BLE001 - the test must hear of it, whatever the caller makes of a 500
             self.mismatches.append(f"{route.name}: the stand-in broke, {type(bug).__name__}: {bug}")
             return _server_error()

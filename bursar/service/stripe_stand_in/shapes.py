@@ -1,7 +1,6 @@
 """Blank objects as the API version shapes them: those of the recorded lives, and those that no recording has."""
 
 import json
-from copy import deepcopy
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +17,7 @@ def blank(kind: str, /, **fields: object) -> JsonObject:
     if known is None:
         made = stripe_shapes.skeleton(kind, **fields)
         return {name: value for name, value in made.items() if name not in MISRECORDED}
-    return {**deepcopy(known), **fields}
+    return {**stripe_shapes.copied(known), **fields}
 
 
 @cache

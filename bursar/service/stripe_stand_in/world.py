@@ -3,13 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
 from bursar.service.demo.lives import JsonObject
-from bursar.service.demo.stripe_shapes import StripeIds, skeleton
+from bursar.service.demo.stripe_shapes import StripeIds, copied, skeleton
 from bursar.service.stripe_stand_in.refusals import missing
 
 HOUR_SECONDS = 3_600
@@ -97,7 +96,7 @@ class World:
 
     def emit(self, event_type: str, thing: JsonObject, previous: Mapping[str, Any] | None = None) -> None:
         """Write an event down, with the object as it is now."""
-        data: JsonObject = {"object": deepcopy(thing)}
+        data: JsonObject = {"object": copied(thing)}
         if previous is not None:
             data["previous_attributes"] = dict(previous)
         event = skeleton("event", id=self.ids.new("evt"), type=event_type, created=self.now, data=data)
@@ -108,7 +107,7 @@ class World:
     @contextmanager
     def updating(self, thing: JsonObject, event_type: str) -> Iterator[JsonObject]:
         """Change an object; its event says which attributes changed. Without a change there is no event."""
-        before = deepcopy(thing)
+        before = copied(thing)
         yield thing
         previous = {name: value for name, value in before.items() if thing.get(name) != value}
         previous |= dict.fromkeys(thing.keys() - before.keys())
