@@ -27,6 +27,7 @@ async def open_pool(database_url: str, *, max_size: int, name: str, lock_timeout
         timeout=CONNECT_TIMEOUT_SECONDS,
         command_timeout=COMMAND_TIMEOUT_SECONDS,
         init=_prepare,
+        reset=_as_it_is,
         server_settings=_settings(name, lock_timeout),
     )
 
@@ -68,3 +69,7 @@ def dumps(value: Any) -> str:  # noqa: ANN401 - anything that JSON can hold
 
 async def _prepare(connection: Connection) -> None:
     await connection.set_type_codec("jsonb", encoder=dumps, decoder=orjson.loads, schema="pg_catalog")
+
+
+async def _as_it_is(connection: Connection) -> None:
+    """Nobody changes a session of the pool, and asyncpg rolls back what is open: another round trip undid nothing."""
