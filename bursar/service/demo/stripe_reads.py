@@ -42,6 +42,7 @@ class StripeReads:
                 Route("/v1/subscriptions/{key}", self.subscription, methods=["GET"]),
                 Route("/v1/customers/{key}", self.customer, methods=["GET"]),
                 Route("/v1/events", self.events, methods=["GET"]),
+                Route("/v1/invoice_payments", self.invoice_payments, methods=["GET"]),
                 Route("/v1/subscription_schedules", self._checked(self._schedules.create), methods=["POST"]),
                 Route("/v1/subscription_schedules/{key}", self.schedule, methods=["GET"]),
                 Route("/v1/subscription_schedules/{key}", self._checked(self._schedules.update), methods=["POST"]),
@@ -90,6 +91,10 @@ class StripeReads:
             if asked.get("type") in (None, event["type"]) and earliest <= event["created"] < before
         ]
         return self._refusal(request) or _page(request, found)
+
+    async def invoice_payments(self, request: Request) -> Response:
+        """None: no life pays a subscription from credits, and so none has such a payment to be found."""
+        return self._refusal(request) or _page(request, [])
 
     def _checked(self, answer: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
         async def checked(request: Request) -> Response:

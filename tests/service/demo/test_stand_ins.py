@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from bursar.billing.catalogue import Prices
-from bursar.billing.errors import Permanent
+from bursar.billing.errors import KeyRefused
 from bursar.billing.kiloclaw.operations.schedule import keep_schedule
 from bursar.billing.kiloclaw.phases import KeptSchedule, ScheduleTerms
 from bursar.billing.kiloclaw.scheduling import KeepAsked
@@ -149,12 +149,18 @@ async def test_stripe_reads_list_a_customers_ended_subscriptions_too(stand_ins: 
     assert [one.status for one in listed] == ["active", "canceled"]
 
 
+async def test_stripe_reads_know_no_invoice_of_a_refunded_payment(stand_ins: StandIns) -> None:
+    call = Call("invoice payments", Method.LIST_INVOICE_PAYMENTS, params={"payment": {"type": "payment_intent"}})
+    async with StripeGateway(STRIPE_KEY, api_base=stand_ins.stripe_url) as gateway:
+        assert (await gateway.call(call, "key-1"))["data"] == []
+
+
 async def test_what_stripe_does_not_know_is_missing(stand_ins: StandIns) -> None:
     async with StripeGateway(STRIPE_KEY, api_base=stand_ins.stripe_url) as gateway:
         assert await gateway.retrieve_subscription("sub_nobody") is None
         assert await gateway.list_subscriptions("cus_nobody") == []
     async with StripeGateway("sk_test_wrong", api_base=stand_ins.stripe_url) as gateway:
-        with pytest.raises(Permanent):
+        with pytest.raises(KeyRefused):
             await gateway.retrieve_subscription("sub_nobody")
 
 
