@@ -41,6 +41,7 @@ BUGS: tuple[Bug, ...] = (
         "billing/credits/deposits.py",
         'business_key = f"deposit:{payment_id}"',
         'business_key = f"deposit:{cause}:{amount}:{len(credits_of(account).entries)}"',
+        60,
     ),
     Bug(
         "a renewal's charge without its boundary",

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from tests.simulation.planted import BUGS, Bug
-from tests.simulation.playing import ROOT, simulated
+from tests.simulation.playing import ROOT, TIMEOUT_SECONDS, simulated
 
-pytestmark = pytest.mark.planted
+pytestmark = [pytest.mark.planted, pytest.mark.timeout(TIMEOUT_SECONDS)]
 
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
