@@ -91,7 +91,12 @@ class Simulation:
         """The command as a process carries it out; the product takes note of an answer."""
 
         async def work(process: Process) -> None:
-            await VERBS[command.verb](process, command)
+            try:
+                await VERBS[command.verb](process, command)
+            except Refused as refusal:
+                if refusal.code == "user_deleted":  # where the answer to the deletion was lost
+                    self.deleted.add(command.user_id)
+                raise
             self._take_note(command)
 
         return work

@@ -154,15 +154,20 @@ class Truth:
         ]
 
     def first_past_due(self, row: Row) -> datetime | None:
-        """When the row's subscription last left what is paid, to be past due or unpaid ever since."""
+        """When the row's subscription last left what is paid, to be past due or unpaid ever since as far as the service
+        has heard: a payment whose event is on its way does not undo the grace.
+        """
         if row["stripe_subscription_id"] is None:
             return self.overdue_since.get(row["user_id"])
         since: datetime | None = None
+        heard_at = instant(row["last_stripe_event_at"])
         for event in self.simulation.outside.stripe.world.events:
             thing: Any = event["data"]["object"]
             if thing.get("id") == row["stripe_subscription_id"] and event["type"].startswith("customer.subscription."):
-                is_past_due = thing["status"] in ("past_due", "unpaid", "incomplete")
-                since = (since or from_unix(event["created"])) if is_past_due else None
+                if thing["status"] in ("past_due", "unpaid", "incomplete"):
+                    since = since or from_unix(event["created"])
+                elif heard_at and from_unix(event["created"]) <= heard_at:
+                    since = None
         return since
 
     def subscription_of_invoice(self, invoice: JsonObject) -> str | None:
