@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from bursar.billing.account import customer_key, partition_of, user_key
+from bursar.billing.account import customer_key, partition_of, payment_key, user_key
 from bursar.billing.steps import StepKind
 from bursar.db import credits as ledger
 from bursar.db import erased
@@ -61,7 +61,7 @@ async def customers_of(connection: Connection, user_id: str) -> tuple[str, ...]:
 async def erase(connection: Connection, deletion: Deletion) -> str:
     """Erase the user; returns the account key that stands in their place."""
     tombstone = await erased.tombstone(connection, deletion.key)
-    subscriptions = await _subscriptions_of(connection, deletion)
+    names = [*deletion.keys, *await _subscriptions_of(connection, deletion), *await _payments_of(connection, deletion)]
     await connection.execute(
         "INSERT INTO accounts (key, partition) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING",
         tombstone,
@@ -69,7 +69,6 @@ async def erase(connection: Connection, deletion: Deletion) -> str:
     )
     for one in ERASURES:
         await one(connection, deletion, tombstone)
-    names = [*deletion.keys, *(f"subscription:{one}" for one in subscriptions)]
     await erased.mark(connection, names, deletion.real_now)
     return tombstone
 
@@ -83,7 +82,14 @@ async def _subscriptions_of(connection: Connection, deletion: Deletion) -> Seque
         """,
         deletion.keys,
     )
-    return [row["id"] for row in rows if row["id"]]
+    return [f"subscription:{row['id']}" for row in rows if row["id"]]
+
+
+async def _payments_of(connection: Connection, deletion: Deletion) -> Sequence[str]:
+    rows = await connection.fetch(
+        "SELECT payment_id FROM credit_transactions WHERE user_id = $1 AND kind = 'deposit'", deletion.user_id
+    )
+    return [payment_key(row["payment_id"]) for row in rows]
 
 
 async def _subscription(connection: Connection, deletion: Deletion, _: str) -> None:

@@ -99,6 +99,14 @@ def is_of_top_up(event: Any) -> bool:  # noqa: ANN401 - parsed JSON
     return is_top_up(metadata_of(event))
 
 
+def payments_of_top_up(event: Any) -> tuple[str, ...]:  # noqa: ANN401 - parsed JSON
+    """What the deposit of a paid top-up is keyed by; nothing of another event, as a refund's."""
+    kind = mapping(mapping(mapping(event).get("data")).get("object")).get("object")
+    if kind == "payment_intent":
+        return (view(PaymentEvent, event).payment.id,)
+    return (view(PaidInvoiceEvent, event).invoice.payment_id,) if kind == "invoice" else ()
+
+
 def metadata_of(event: Any) -> Mapping[str, Any]:  # noqa: ANN401 - parsed JSON
     """The metadata of an event's object."""
     return mapping(mapping(mapping(mapping(event).get("data")).get("object")).get("metadata"))

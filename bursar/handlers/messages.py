@@ -26,7 +26,7 @@ from bursar.db.connections import Connection
 from bursar.db.early_reversals import keys_of_payments
 from bursar.db.items import Decide, Item, MessageCopy
 from bursar.handlers.credits import PARTS as CREDIT_PARTS
-from bursar.handlers.credits import dispute, is_of_top_up, payment, refund, top_up_invoice
+from bursar.handlers.credits import dispute, is_of_top_up, payment, payments_of_top_up, refund, top_up_invoice
 from bursar.handlers.late_top_ups import late_invoice, late_payment
 from bursar.handlers.reading import mapping, view
 
@@ -136,8 +136,6 @@ def item_of(message: ReceivedMessage, account_key: str, catalogue: Catalogue) ->
     if not message.message_id or not account_key:
         raise UnreadableMessage("a message needs an id and an account")
     body = parsed(message.body)
-    subscription_id = subscription_of_event(body)
-    names = frozenset({f"subscription:{subscription_id}"} if subscription_id else ())
     decide = handler.read(body, catalogue)
     return Item(
         message.message_id,
@@ -145,9 +143,20 @@ def item_of(message: ReceivedMessage, account_key: str, catalogue: Catalogue) ->
         handler.parts_for(body),
         decide,
         copy=copy_of(message),
-        names=names,
+        names=_names_of(body),
         too_late=partial(too_late, message=message),
     )
+
+
+def _names_of(body: Any) -> frozenset[str]:  # noqa: ANN401 - parsed JSON
+    """What may have been erased with a deleted user: the subscription, and the payment of a top-up, as neither is of
+    whoever comes back under their id (KC-121).
+    """
+    subscription_id = subscription_of_event(body)
+    names = [f"subscription:{subscription_id}"] if subscription_id else []
+    if is_of_top_up(body):
+        names += [payment_key(payment_id) for payment_id in payments_of_top_up(body)]
+    return frozenset(names)
 
 
 def too_late(account: Account, message: ReceivedMessage) -> Decision:

@@ -24,10 +24,11 @@ PAYMENT = LOAD.payments[0]
 
 
 async def handle(database_url: str, without: str = "") -> None:
-    """Every event but one, one after the other."""
+    """Every event but one, one after the other: payments first, or a refund's search for its invoice would be due."""
+    events = sorted(LOAD.events, key=lambda event: event["type"] != "payment_intent.succeeded")
     messages = [
         ReceivedMessage(event["id"], f"stripe.{event['type']}", str(account_of_event(event)), orjson.dumps(event))
-        for event in LOAD.events
+        for event in events
         if event["id"] != without
     ]
     async with a_decider(database_url, StandingClock(LOAD.business_time, REAL_NOW + timedelta(days=900))) as decider:
