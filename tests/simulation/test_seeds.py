@@ -9,6 +9,7 @@ pytestmark = pytest.mark.lengthy
 SEEDS = 100
 
 
+@pytest.mark.timeout(600)  # a machine with other work takes longer than the two minutes
 def test_nothing_is_lost_and_nothing_done_twice_whatever_fails(database_url: str) -> None:
     """Two processes, as the other tests run beside: two minutes at most for all of them on two cores."""
     told = simulated(database_url, "--seeds", f"{SEEDS}", "--jobs", "2")
