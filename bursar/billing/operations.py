@@ -43,6 +43,7 @@ class Entry:
     refusal_message: str = ""
     undo: Call | None = None
     settles: bool = False
+    fades: bool = False
 
     @property
     def is_settled(self) -> bool:
@@ -101,12 +102,12 @@ class Journal:
         return (
             self
             if self.in_flight
-            else self._with(Entry(call.name, begun_at=begun_at, undo=call.undo, settles=call.settles))
+            else self._with(Entry(call.name, begun_at=begun_at, undo=call.undo, settles=call.settles, fades=call.fades))
         )
 
     def answered(self, call: Call, answer: Json) -> Self:
         """Stripe answered."""
-        return self._with(Entry(call.name, answer=answer, undo=call.undo, settles=call.settles))
+        return self._with(Entry(call.name, answer=answer, undo=call.undo, settles=call.settles, fades=call.fades))
 
     def refused(self, call: Call, refusal: CallRefused) -> Self:
         """Stripe said no: nothing happened."""
@@ -306,8 +307,10 @@ def _next_undo(journal: Journal) -> Call | None:
 
 
 def _not_undone(journal: Journal) -> tuple[str, ...]:
-    refused = (entry.name for entry in journal.everything if entry.is_undo and entry.refusal is not None)
-    unknown = (entry.name for entry in journal.earlier if not entry.is_answered)
+    faded = {name for name, effect in _effects(journal) if effect.fades}
+    undos = [entry for entry in journal.everything if entry.is_undo and entry.name not in faded]
+    refused = (entry.name for entry in undos if entry.refusal is not None)
+    unknown = (entry.name for entry in journal.earlier if not entry.is_answered and not entry.fades)
     return (*refused, *unknown)
 
 

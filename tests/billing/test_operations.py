@@ -130,6 +130,27 @@ def test_ms_11_a_spent_call_that_may_have_had_its_effect_is_named_when_all_is_ta
     assert carried(Stripe(), journal)[0].not_undone == ()  # the new round found it, or made it
 
 
+FADES = Call("invoice", Method.CREATE_CHECKOUT_SESSION, undo=VOID, fades=True)
+
+
+def a_page() -> Plan:
+    page = yield FADES
+    yield PAY
+    return {"page": page.id}
+
+
+def test_ms_11_what_ends_by_itself_is_nobodys_to_take_back_where_its_undo_is_refused_or_its_outcome_unknown() -> None:
+    opened = Journal().answered(FADES, {"id": "cs_1", "url": None, "status": "open", "metadata": {}})
+    undo = advance(a_page, opened.failing(ABANDONED))
+    assert isinstance(undo, Call)
+    refused = opened.failing(ABANDONED).refused(undo, CallRefused("resource_missing", "expired"))
+    unknown = Journal().begun(FADES, AT).next_round().failing(ABANDONED)
+    for journal in (refused, Journal.from_json(unknown.to_json())):
+        ended = advance(a_page, journal)
+        assert isinstance(ended, Ended)
+        assert ended.not_undone == ()
+
+
 def test_ms_11_what_was_taken_back_in_an_earlier_round_is_not_taken_back_twice() -> None:
     journal = after(LOOK, INVOICE, ITEM).failing(ABANDONED)
     undo = advance(a_plan, journal)

@@ -48,7 +48,7 @@ def plan(asked: TopUp) -> Plan:
     customer_id = yield from customer(asked.customer)
     undo = Call("expire-session", Method.EXPIRE_CHECKOUT_SESSION)
     params = session_params(asked, customer_id)
-    session = yield Call("create-session", Method.CREATE_CHECKOUT_SESSION, params=params, undo=undo)
+    session = yield Call("create-session", Method.CREATE_CHECKOUT_SESSION, params=params, undo=undo, fades=True)
     return {"url": session.url, "session_id": session.id, "amount_cents": asked.amount_cents}
 
 

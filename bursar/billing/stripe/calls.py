@@ -84,6 +84,7 @@ class Call:
     undo: "Call | None" = None
     idempotency_key: str | None = None  # where one outlives the operation, such as a user's customer
     settles: bool = False  # once it is answered there is no way back: nothing before it is undone any more
+    fades: bool = False  # what it makes ends by itself within a day: nothing to worry about where no undo reached it
 
     @property
     def changes_stripe(self) -> bool:

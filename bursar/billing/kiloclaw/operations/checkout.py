@@ -92,7 +92,11 @@ def plan(asked: Checkout) -> Plan:
     yield from _make_way([one for one in known.data if one.is_kiloclaw])
     undo = Call("expire-session", Method.EXPIRE_CHECKOUT_SESSION)
     session = yield Call(
-        "create-session", Method.CREATE_CHECKOUT_SESSION, params=session_params(asked, customer_id), undo=undo
+        "create-session",
+        Method.CREATE_CHECKOUT_SESSION,
+        params=session_params(asked, customer_id),
+        undo=undo,
+        fades=True,
     )
     return {"url": session.url, "session_id": session.id}
 
