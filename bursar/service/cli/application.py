@@ -62,7 +62,7 @@ COMMANDS = (
     (
         "simulate",
         "simulate:simulate",
-        "Play months of the service's life in one process, with faults, and check what must hold.",
+        "Play months of the service's life in seconds, with faults, and check what must hold.",
     ),
     ("parked", "parked:group", "Messages that failed."),
     ("audit", "audit:group", "Credit accounts against their entries."),

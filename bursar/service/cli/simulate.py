@@ -31,7 +31,7 @@ def simulate(
     shrink: Annotated[bool, typer.Option(help="Make the first failure smaller before it is told.")] = True,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Play months of the service's life in one process, with faults, and check what must hold.
+    """Play months of the service's life in seconds, with faults, and check what must hold.
 
     Makes databases of its own on the server of DATABASE_URL, else on a private one, and drops them in the end. The
     same seed plays the same. The exit code is 1 when an invariant does not hold; then the smallest run that shows it
