@@ -6,16 +6,19 @@ from tests.simulation.playing import simulated
 
 pytestmark = pytest.mark.lengthy
 
-SEEDS = 100
+# Two minutes on two cores for all of them: many short lives, and some of many months.
+SEEDS_BY_STEPS = {30: 180, 120: 20}
 
 
-@pytest.mark.timeout(600)  # a machine with other work takes longer than the two minutes
-def test_nothing_is_lost_and_nothing_done_twice_whatever_fails(database_url: str) -> None:
-    """Two processes, as the other tests run beside: two minutes at most for all of them on two cores."""
-    told = simulated(database_url, "--seeds", f"{SEEDS}", "--jobs", "2")
+@pytest.mark.timeout(600)  # a machine with other work takes longer
+@pytest.mark.parametrize("steps", SEEDS_BY_STEPS)
+def test_nothing_is_lost_and_nothing_done_twice_whatever_fails(database_url: str, steps: int) -> None:
+    """Two processes, as the other tests run beside."""
+    seeds = SEEDS_BY_STEPS[steps]
+    told = simulated(database_url, "--seeds", f"{seeds}", "--steps", f"{steps}", "--jobs", "2")
 
     assert told["failure"] is None
-    assert (told["seeds"], told["jobs"]) == (SEEDS, 2)
+    assert (told["seeds"], told["jobs"]) == (seeds, 2)
     assert len(told["checked"]) == len({f"{one.rule} {one.sentence}" for one in every_invariant()})
 
 
