@@ -264,3 +264,15 @@ async def _save_earlybirds(connection: Connection, changes: list[Change[Hosting]
 def _columns(rows: list[tuple[Any, ...]], number: int) -> list[list[Any]]:
     """Rows turned into the arrays that `unnest` takes."""
     return [[row[index] for row in rows] for index in range(number)]
+
+
+async def pays_for_a_row(connection: Connection, subscription_id: str) -> bool:
+    """Whether a row that has not ended is bound to the subscription."""
+    found: bool = await connection.fetchval(
+        """
+        SELECT EXISTS (
+            SELECT FROM kiloclaw_subscriptions WHERE stripe_subscription_id = $1 AND status <> 'canceled')
+        """,
+        subscription_id,
+    )
+    return found

@@ -89,7 +89,7 @@ async def buying(database_url: str) -> AsyncIterator[Buyer]:
         stripe.give_card(customer_id, Card.GOOD)
         works = (
             SubscriptionsReader(gateway, CATALOGUE),
-            SubscriptionEnder(gateway),
+            SubscriptionEnder(gateway, worker.decider),
             InvoiceFinder(gateway, worker.decider),
         )
         together = Together(worker.decider)

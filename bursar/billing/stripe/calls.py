@@ -64,6 +64,7 @@ class Method(StrEnum):
     CREATE_REFUND = "refunds.create"
 
 
+ALREADY_REFUNDED = "charge_already_refunded"  # Stripe's refusal to give a payment back twice
 READS = frozenset(
     method for method in Method if method.rpartition(".")[2] in ("retrieve", "list")
 )  # asked as often as one likes

@@ -54,6 +54,11 @@ class InvoicePayments(StripeObject):
 
     data: tuple[InvoicePayment, ...]
 
+    @property
+    def refunds(self) -> tuple[Mapping[str, str], ...]:
+        """What to ask of Stripe, one after the other, to give back all that paid the invoice."""
+        return tuple(one.refund for one in self.data if one.refund and one.status == "paid")
+
 
 class PortalConfigurations(StripeObject):
     """Configurations of the billing portal."""

@@ -11,11 +11,12 @@ from bursar.billing.credits.payments import TOP_UP
 from bursar.billing.errors import CallRefused, Permanent, Retryable, describe
 from bursar.billing.kiloclaw.endings import ENDABLE
 from bursar.billing.steps import StepKind, StepState
-from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.calls import ALREADY_REFUNDED, Call, Method
 from bursar.billing.stripe.lists import CheckoutSessions, InvoicePayments
 from bursar.billing.stripe.objects import StripeSubscription
 from bursar.billing.stripe.sales import CheckoutSession
 from bursar.db.items import Item
+from bursar.db.kiloclaw import pays_for_a_row
 from bursar.db.users import keys_of_customers
 from bursar.handlers.steps import step_ended
 from bursar.service.deciding.decider import Decider
@@ -28,8 +29,6 @@ log = structlog.get_logger()
 OUR_PAGES = frozenset({"kiloclaw", TOP_UP})  # `metadata.type` of the checkout sessions that we open
 LOOKS = 2  # a page may be paid while it is being expired
 CUSTOMER_MISSING = "resource_missing"
-REFUNDED = "charge_already_refunded"
-PAID = "paid"
 
 
 class EndsSubscriptions(StripeCalls, Protocol):
@@ -51,13 +50,19 @@ class SubscriptionEnder:
 
     kind = StepKind.END_SUBSCRIPTION
 
-    def __init__(self, stripe: EndsSubscriptions) -> None:
+    def __init__(self, stripe: EndsSubscriptions, decider: Decider) -> None:
         self._stripe = stripe
+        self._decider = decider
 
     async def attempt(self, job: StepJob, _: BeginCall) -> Item:
-        """The outcome. Raises `Retryable` for another attempt."""
+        """The outcome; dropped where it pays for a row by now: an enrolment that fell past due gave way (KC-74).
+        Raises `Retryable` for another attempt.
+        """
+        subscription_id = job.step.payload["stripe_subscription_id"]
+        if await self._decider.with_connection(lambda connection: pays_for_a_row(connection, subscription_id)):
+            return step_ended(job.step, StepState.DROPPED)
         async with _tried_again(self.kind):
-            found = await self._stripe.retrieve_subscription(job.step.payload["stripe_subscription_id"])
+            found = await self._stripe.retrieve_subscription(subscription_id)
             if found:
                 await _end(self._stripe, job, found)
             unused_invoice_id = job.step.payload.get("unused_invoice_id")
@@ -69,16 +74,15 @@ class SubscriptionEnder:
         """All that paid the invoice (CR-25). Stripe refuses to give a payment back twice, whatever the key."""
         params = {"invoice": invoice_id, "status": "paid"}
         shown = await _call(self._stripe, job, Call("list-payments", Method.LIST_INVOICE_PAYMENTS, params=params))
-        for one in InvoicePayments.model_validate(shown).data:
-            if one.refund and one.status == PAID:
-                await self._refund(job, one.refund)
+        for refund in InvoicePayments.model_validate(shown).refunds:
+            await self._refund(job, refund)
 
     async def _refund(self, job: StepJob, refund: Mapping[str, str]) -> None:
         (payment_id,) = refund.values()
         try:
             await _call(self._stripe, job, Call(f"refund:{payment_id}", Method.CREATE_REFUND, params=refund))
         except CallRefused as refusal:
-            if refusal.code != REFUNDED:
+            if refusal.code != ALREADY_REFUNDED:
                 raise
         log.warning("subscription beside credits refunded", payment_id=payment_id)
 

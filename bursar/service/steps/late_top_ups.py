@@ -8,7 +8,7 @@ import structlog
 from bursar.billing.credits.late_top_ups import LateTopUp
 from bursar.billing.errors import CallRefused, KeySpent, Permanent, Retryable
 from bursar.billing.steps import StepKind, StepState
-from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.stripe.calls import ALREADY_REFUNDED, Call, Method
 from bursar.billing.stripe.lists import InvoicePayments
 from bursar.db.deposits import is_deposited
 from bursar.db.items import Item
@@ -19,8 +19,6 @@ from bursar.service.steps.jobs import BeginCall, StepJob
 from bursar.service.steps.operations import StripeCalls
 
 log = structlog.get_logger()
-
-REFUNDED, PAID = "charge_already_refunded", "paid"
 
 
 class TopUpReturner:
@@ -53,10 +51,9 @@ class TopUpReturner:
         if late.search is None:
             return (late.refund,)
         found = InvoicePayments.model_validate(await self._stripe.call(late.search, job.step.key))
-        refunds = [one.refund for one in found.data if one.refund and one.status == PAID]
-        if not refunds:
+        if not found.refunds:
             raise Permanent("nothing is known to have paid the invoice")
-        return refunds
+        return found.refunds
 
     async def _refund(self, refund: Mapping[str, str], job: StepJob) -> None:
         """Under a key of the attempt's own where Stripe would only repeat a failure: what was given back it refuses."""
@@ -68,5 +65,5 @@ class TopUpReturner:
             except KeySpent:
                 await self._stripe.call(call, f"{key}:{job.step.attempts}")
         except CallRefused as refusal:
-            if refusal.code != REFUNDED:
+            if refusal.code != ALREADY_REFUNDED:
                 raise

@@ -68,7 +68,7 @@ class StepRunner:
         together = Together(decider)
         works: tuple[StepWork, ...] = (
             SubscriptionsReader(outside.stripe, catalogue),
-            SubscriptionEnder(outside.stripe),
+            SubscriptionEnder(outside.stripe, decider),
             CustomerEnder(outside.stripe, decider),
             InvoiceFinder(outside.stripe, decider),
             TopUpReturner(outside.payments, decider),

@@ -9,13 +9,14 @@ import pytest
 from bursar.billing.decision import Decision
 from bursar.billing.errors import CallRefused
 from bursar.billing.kiloclaw.endings import end_subscription
+from bursar.billing.kiloclaw.rows import Status
 from bursar.billing.stripe.calls import Call, Method
 from bursar.service.steps.endings import SubscriptionEnder
 from bursar.service.steps.step_crew import StepCrew
 from bursar.service.steps.together import Together
-from tests.billing.kiloclaw.making import DAY, a_stripe_subscription
+from tests.billing.kiloclaw.making import DAY, NOW, a_paid_row, a_stripe_subscription
 from tests.db.deciding import an_item
-from tests.service.steps.acting import Acting, FakeStripe, acting
+from tests.service.steps.acting import Acting, FakeStripe, acting, having
 
 CANCELED = ("subscriptions.cancel", "sub_1")
 LOOKED = ("invoice_payments.list", "in_1")
@@ -62,7 +63,9 @@ async def ended(worker: Acting, unused_invoice_id: str | None = "in_1") -> PaidS
 
 
 async def end(worker: Acting) -> None:
-    crew = StepCrew(SubscriptionEnder(worker.stripe), worker.decider, Together(worker.decider), worker.metrics)
+    crew = StepCrew(
+        SubscriptionEnder(worker.stripe, worker.decider), worker.decider, Together(worker.decider), worker.metrics
+    )
     for job in await crew.claim(16):
         await crew.carry_out(job)
 
@@ -100,6 +103,18 @@ async def test_cr_25_a_refund_that_failed_is_made_though_the_subscription_has_en
     worker.clock.real_now += DAY
     await end(worker)
     assert (stripe.calls, await state(worker)) == ([LOOKED, ("refunds.create", "pi_1")], "done")
+
+
+@pytest.mark.parametrize(("status", "left"), [("active", "dropped"), ("past_due", "dropped"), ("canceled", "done")])
+async def test_cr_25_kc_74_what_pays_for_a_row_by_then_is_neither_ended_nor_given_back(
+    worker: Acting, status: Status, left: str
+) -> None:
+    """An enrolment that fell past due gave way to it while the step waited for Stripe."""
+    past_due_since = NOW if status == "past_due" else None
+    await worker.decider.decide([having(a_paid_row(status=status, past_due_since=past_due_since))])
+    stripe = await ended(worker)
+
+    assert (await state(worker), bool(stripe.calls)) == (left, left == "done")
 
 
 async def test_cr_25_what_was_used_is_not_given_back(worker: Acting) -> None:

@@ -48,7 +48,9 @@ async def delete_ada(worker: Acting, **subscription: Any) -> EndingStripe:
 
 async def end(worker: Acting) -> None:
     assert isinstance(worker.stripe, EndingStripe)
-    crew = StepCrew(SubscriptionEnder(worker.stripe), worker.decider, Together(worker.decider), worker.metrics)
+    crew = StepCrew(
+        SubscriptionEnder(worker.stripe, worker.decider), worker.decider, Together(worker.decider), worker.metrics
+    )
     for job in await crew.claim(16):
         await crew.carry_out(job)
 
