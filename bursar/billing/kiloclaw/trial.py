@@ -58,10 +58,9 @@ def provision(account: Account, instance_id: str, catalogue: Catalogue, now: dat
     if live and live.id != instance_id:
         raise Refused("instance_exists", "You already have an instance.", status=409)
     instance = live or Instance(id=instance_id, account_key=account.key, created_at=now)
-    provisioned = account.having(hosting_of(account).with_instance(instance))
-    return Decision(
-        _pointing_to(provisioned, instance_id), reason="instance provisioned", result={"instance_id": instance_id}
-    )
+    provisioned = _pointing_to(account.having(hosting_of(account).with_instance(instance)), instance_id)
+    kept = _kept_by_earlybird(provisioned, catalogue, now)
+    return Decision(kept, reason="instance provisioned", result={"instance_id": instance_id})
 
 
 def record_destroyed_by_user(account: Account, instance_id: str, now: datetime) -> Decision:
@@ -93,6 +92,13 @@ def record_earlybird(account: Account, payment_id: str, catalogue: Catalogue, no
         if earlybird_covers(hosting, catalogue, now):
             account = resumed(account)
     return Decision(account, reason="earlybird bought", result={"payment_id": payment_id})
+
+
+def _kept_by_earlybird(account: Account, catalogue: Catalogue, now: datetime) -> Account:
+    """A new instance that earlybird covers does not inherit the deadline of the one before (KC-76)."""
+    hosting = hosting_of(account)
+    is_doomed = hosting.subscription is not None and hosting.subscription.destruction_deadline is not None
+    return resumed(account) if is_doomed and earlybird_covers(hosting, catalogue, now) else account
 
 
 def _trial_result(row: Subscription) -> dict[str, str | None]:

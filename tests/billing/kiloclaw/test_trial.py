@@ -5,11 +5,13 @@ import pytest
 
 from bursar.billing.account import Account
 from bursar.billing.errors import Refused
+from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.rows import Hosting, Subscription, hosting_of
 from bursar.billing.kiloclaw.trial import provision, record_destroyed_by_user, record_earlybird, start_trial
 from tests.billing.kiloclaw.making import (
     CATALOGUE,
     DAY,
+    HOUR,
     NOW,
     a_paid_row,
     a_trial,
@@ -135,3 +137,34 @@ def test_kc_90_an_earlybird_purchase_after_its_date_brings_nothing_back() -> Non
     after = record_earlybird(before, "pi_1", CATALOGUE, late).account
 
     assert hosting_of(after) == replace(hosting_of(before), earlybird_payment_id="pi_1")
+
+
+@pytest.mark.parametrize(
+    "row", [replace(a_trial(), status="canceled"), a_paid_row(status="past_due")], ids=["trial", "paid"]
+)
+def test_kc_76_an_instance_provisioned_under_earlybird_does_not_inherit_the_deadline_of_the_one_before(
+    row: Subscription,
+) -> None:
+    gone = an_instance(desired_state="destroyed", destroyed_at=NOW)
+    before = with_instance_row(replace(row, **SUSPENDED), gone)
+    bought = record_earlybird(before, "pi_1", CATALOGUE, NOW).account
+
+    after = provision(bought, "inst-2", CATALOGUE, NOW, "command:1").account
+
+    covered = Circumstances(CATALOGUE, NOW + 6 * DAY, stripe_just_read=True)
+    assert enforce(after, covered, only={"destruction_warning"}).steps == ()
+    over = replace(covered, now=CATALOGUE.kiloclaw.earlybird.access_until + HOUR)
+    left = hosting_of(enforce(after, over, only={"destruction"}).account).live_instance
+    assert left is not None
+    assert left.id == "inst-2"
+
+
+def test_kc_73_a_deadline_that_has_passed_its_instance_is_no_matter_of_a_new_one() -> None:
+    gone = an_instance(desired_state="destroyed", destroyed_at=NOW)
+    before = with_instance_row(a_paid_row(status="canceled", suspended_at=NOW), gone)
+    bought = record_earlybird(before, "pi_1", CATALOGUE, NOW).account
+
+    row = hosting_of(provision(bought, "inst-2", CATALOGUE, NOW, "command:1").account).subscription
+
+    assert row is not None
+    assert (row.instance_id, row.suspended_at, row.destruction_deadline) == ("inst-2", NOW, None)
