@@ -10,6 +10,7 @@ from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.foreseeing import NOT_TODAY, Effect, foresee
+from bursar.billing.kiloclaw.mail import warns_too_late
 from bursar.billing.kiloclaw.outcomes import mail_still_wanted
 from bursar.billing.kiloclaw.rows import MailKey
 from bursar.db.connections import Connection
@@ -98,7 +99,7 @@ class DryRun:
             accounts = await load_accounts(connection, [one.account_key for one in found], PARTS) if found else {}
         facts = Circumstances(self.catalogue, at.now)
         left = {key: enforce(account, facts, self.sweeps).account for key, account in accounts.items()}
-        effects = [_mail(one) for one in found if _would_be_sent(one, left[one.account_key])]
+        effects = [_mail(one) for one in found if _would_be_sent(one, left[one.account_key], at.now)]
         if len(found) < PAGE_ACCOUNTS:
             return effects, replace(at, stage=at.stage + 1, after=START)
         return effects, replace(at, after=Cursor(found[-1].created_at, str(found[-1].step_id)))
@@ -125,9 +126,10 @@ class DryRun:
         return replace(at, stage=at.stage + 1, partition=0, after=START)
 
 
-def _would_be_sent(skipped: SkippedMail, account: Account) -> bool:
+def _would_be_sent(skipped: SkippedMail, account: Account, now: datetime) -> bool:
     mail = MailKey(skipped.payload["email_type"], skipped.payload["cycle"])
-    return account.part(Profile).email is not None and mail_still_wanted(account, mail)
+    is_true = mail_still_wanted(account, mail) and not warns_too_late(skipped.payload, now)
+    return account.part(Profile).email is not None and is_true
 
 
 def _mail(skipped: SkippedMail) -> Effect:

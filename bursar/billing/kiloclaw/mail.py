@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
+from typing import Any
 
 from bursar.billing.account import Account, user_id_of
 from bursar.billing.decision import Decision
@@ -27,6 +28,20 @@ class MailType(StrEnum):
     CREDIT_RENEWAL_FAILED = "claw_credit_renewal_failed"  # CR-39
 
 
+# The instant that a warning is of, by its name in the step: once it is past, nobody is warned any more.
+WARNS_OF = MappingProxyType[str, str](
+    {
+        MailType.TRIAL_5D: "trial_ends_at",
+        MailType.TRIAL_1D: "trial_ends_at",
+        MailType.DESTRUCTION_WARNING: "destruction_deadline",
+        MailType.EARLYBIRD_14D: "earlybird_ends_at",
+        MailType.EARLYBIRD_1D: "earlybird_ends_at",
+    }
+)
+# A warning that the later one takes the place of (KC-75, KC-76).
+OVERTAKEN_BY = MappingProxyType[str, MailKey](
+    {MailType.TRIAL_5D: MailKey(MailType.TRIAL_1D), MailType.EARLYBIRD_14D: MailKey(MailType.EARLYBIRD_1D)}
+)
 PENDING = "pending"
 
 
@@ -54,6 +69,12 @@ def send_once(account: Account, mail: MailKey, instants: Mapping[str, datetime |
     }
     step = Step(StepKind.SEND_MAIL, mail_step_key(user_id, mail), payload)
     return Decision(account.having(logged), (step,), counts={"mails_sent": 1})
+
+
+def warns_too_late(payload: Mapping[str, Any], now: datetime) -> bool:
+    """Whether the step's mail warns of what is past: one that waited for its address or provider (KC-88)."""
+    warned_of = payload.get("instants", {}).get(WARNS_OF.get(payload["email_type"], ""))
+    return warned_of is not None and datetime.fromisoformat(warned_of) <= now
 
 
 def with_mail_state(account: Account, mail: MailKey, state: str) -> Account:

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from bursar.billing.account import Account, Profile, user_id_of
 from bursar.billing.decision import Decision
-from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once, with_mail_state
+from bursar.billing.kiloclaw.mail import OVERTAKEN_BY, MailType, cycle_of, send_once, with_mail_state
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import Instance, MailKey, hosting_of, with_instance
 
@@ -36,11 +36,11 @@ def mail_still_wanted(account: Account, mail: MailKey) -> bool:
     """
     profile, hosting = account.part(Profile), hosting_of(account)
     row = hosting.subscription
-    if profile.deleted_at or user_id_of(account.key) is None:
+    is_overtaken = OVERTAKEN_BY.get(mail.email_type) in hosting.mails
+    if profile.deleted_at or user_id_of(account.key) is None or is_overtaken:
         return False
     if mail.email_type in (MailType.TRIAL_5D, MailType.TRIAL_1D):
-        overtaken = mail.email_type == MailType.TRIAL_5D and MailKey(MailType.TRIAL_1D) in hosting.mails
-        return row is not None and row.status == "trialing" and not overtaken
+        return row is not None and row.status == "trialing"
     if mail.email_type in (MailType.EARLYBIRD_14D, MailType.EARLYBIRD_1D):
         return row is None or row.status not in ("active", "trialing")
     if mail.email_type == MailType.INSTANCE_DESTROYED:

@@ -5,6 +5,7 @@ from typing import assert_never
 
 from bursar.billing.account import Account, Profile
 from bursar.billing.errors import Retryable, describe
+from bursar.billing.kiloclaw.mail import warns_too_late
 from bursar.billing.kiloclaw.outcomes import mail_still_wanted
 from bursar.billing.kiloclaw.rows import hosting_of
 from bursar.billing.steps import StepKind, StepState
@@ -37,7 +38,8 @@ class MailSender:
         profile = job.account.part(Profile)
         if job.step.calling:
             return mail_outcome(job.step, wanted.mail, "unknown", StepState.FAILED, "cut off while it was handed over")
-        if not mail_still_wanted(job.account, wanted.mail):
+        is_late = warns_too_late(job.step.payload, job.situation.now)
+        if is_late or not mail_still_wanted(job.account, wanted.mail):
             return mail_outcome(job.step, wanted.mail, "dropped", StepState.DROPPED)
         if not profile.email:
             return mail_outcome(job.step, wanted.mail, "skipped", StepState.SKIPPED, "no address")

@@ -6,6 +6,7 @@ import pytest
 from bursar.billing.account import Account, Profile
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
+from bursar.billing.kiloclaw.mail import warns_too_late
 from bursar.billing.kiloclaw.outcomes import mail_still_wanted
 from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
 from bursar.billing.steps import StepKind
@@ -81,3 +82,17 @@ def test_kc_88_a_warning_that_waited_is_sent_only_while_earlybird_is_the_only_co
     mail = MailKey("claw_earlybird_14d")
     assert mail_still_wanted(an_earlybird(row), mail) is wanted
     assert not mail_still_wanted(an_account(row, profile=Profile("ada", deleted_at=NOW)), mail)
+
+
+def test_kc_76_the_earlier_warning_is_not_sent_after_the_later_one() -> None:
+    warned = run(an_earlybird(), DAY).account
+
+    assert mail_still_wanted(warned, MailKey("claw_earlybird_1d"))
+    assert not mail_still_wanted(warned, MailKey("claw_earlybird_14d"))
+
+
+def test_kc_88_nobody_is_warned_of_an_end_that_is_past() -> None:
+    [step] = run(an_earlybird(), 3 * DAY).steps
+
+    assert not warns_too_late(step.payload, END - SECOND)
+    assert warns_too_late(step.payload, END)

@@ -8,9 +8,9 @@ from bursar.billing.steps import StepKind
 from bursar.db import steps
 from bursar.service.gateways.mail import SendOutcome, SendResult, message_id
 from bursar.service.steps.bounds import LEASE, STEPS
-from tests.billing.kiloclaw.making import NOW, a_paid_row
+from tests.billing.kiloclaw.making import DAY, NOW, a_paid_row, a_trial
 from tests.db.deciding import an_item
-from tests.service.steps.acting import Acting, acting, suspended_trial
+from tests.service.steps.acting import Acting, acting, having, suspended_trial
 
 SUSPENDED = "claw_suspended_trial"
 
@@ -192,6 +192,19 @@ async def test_kc_88_a_mail_that_is_no_longer_true_is_dropped(database_url: str)
 
         assert worker.mail.sent == []
         assert await worker.mails() == [(SUSPENDED, "dropped")]
+
+
+async def test_kc_88_a_warning_that_waited_until_its_instant_was_past_is_dropped(database_url: str) -> None:
+    """The sweep that ends the trial may come later than the mail."""
+    async with acting(database_url) as worker:
+        await worker.decider.decide([having(a_trial())])
+        worker.clock.now = NOW + 29 * DAY
+        await worker.sweep("trial_warning")
+        worker.clock.now = NOW + 31 * DAY
+        await worker.do_mails()
+
+        assert worker.mail.sent == []
+        assert await worker.mails() == [("claw_trial_1d", "dropped")]
 
 
 def _paid(hosting: Hosting) -> Hosting:
