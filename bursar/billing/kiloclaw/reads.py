@@ -22,17 +22,20 @@ LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class ReadTargets:
-    """What to ask Stripe: these customers' subscriptions, and these by id where the lists lack them."""
+    """What to ask Stripe: these customers' subscriptions, and these by id where the lists lack them; and which events
+    are remembered by then.
+    """
 
     customer_ids: tuple[str, ...]
     subscription_ids: tuple[str, ...]
     row_version: int
+    heard_ids: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionsRead:
     """Stripe's answer, the version of the row it was asked at, when, and about which customers. `paid` is the newest
-    paid invoice of those that are `unsettled`.
+    paid invoice of those that are `unsettled`, `heard_ids` are the events that were remembered when it was asked.
     """
 
     subscriptions: tuple[StripeSubscription, ...]
@@ -40,6 +43,7 @@ class SubscriptionsRead:
     read_at: datetime
     customer_ids: tuple[str, ...] = ()
     paid: Mapping[str, StripeInvoice] = field(default_factory=dict)
+    heard_ids: frozenset[str] = frozenset()
 
 
 def read_targets(account: Account) -> ReadTargets:
@@ -50,7 +54,8 @@ def read_targets(account: Account) -> ReadTargets:
     customers += [early.stripe_customer_id for early in hosting.early_events]
     ids = [row.stripe_subscription_id if row else None]
     ids += [early.stripe_subscription_id for early in hosting.early_events]
-    return ReadTargets(_known(customers), _known(ids), row.version if row else 0)
+    heard_ids = frozenset(early.event_id for early in hosting.early_events)
+    return ReadTargets(_known(customers), _known(ids), row.version if row else 0, heard_ids)
 
 
 def unsettled(account: Account, subscriptions: Iterable[StripeSubscription]) -> tuple[str, ...]:
@@ -64,9 +69,12 @@ def unsettled(account: Account, subscriptions: Iterable[StripeSubscription]) -> 
 
 
 def has_moved(account: Account, read: SubscriptionsRead) -> bool:
-    """Whether the row changed since Stripe was asked: then it is asked again (KC-32)."""
-    row = hosting_of(account).subscription
-    return (row.version if row else 0) != read.row_version
+    """Whether the row changed since Stripe was asked, or an event was remembered that the answer may not know: then it
+    is asked again (KC-31, KC-32).
+    """
+    hosting = hosting_of(account)
+    version = hosting.subscription.version if hosting.subscription else 0
+    return version != read.row_version or any(one.event_id not in read.heard_ids for one in hosting.early_events)
 
 
 def asked_about_all(account: Account, read: SubscriptionsRead) -> bool:

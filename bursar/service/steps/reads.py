@@ -46,7 +46,9 @@ class SubscriptionsReader:
                 paid = await self._paid(unsettled(job.account, found))
         except TimeoutError:
             raise Retryable("Stripe did not answer in time") from None
-        read = SubscriptionsRead(tuple(found), targets.row_version, job.situation.now, targets.customer_ids, paid)
+        read = SubscriptionsRead(
+            tuple(found), targets.row_version, job.situation.now, targets.customer_ids, paid, targets.heard_ids
+        )
         again_at = job.situation.real_now + bounds.backoff.delay(job.step.attempts)
         return read_outcome(job.step, read, self._catalogue, again_at, read_parts(job.account, read))
 

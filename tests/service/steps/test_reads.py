@@ -12,8 +12,8 @@ from bursar.billing.steps import StepKind
 from bursar.service.broker.publisher import NotConfirmed
 from bursar.service.deciding.decider import DatabaseUnavailable
 from bursar.service.steps.bounds import LEASE, STEPS
-from tests.billing.kiloclaw.making import DAY, NOW, a_paid_row, a_stripe_subscription
-from tests.db.deciding import an_item
+from tests.billing.kiloclaw.making import DAY, HOUR, NOW, a_paid_row, a_stripe_subscription, a_trial
+from tests.db.deciding import a_subscription_item, an_item
 from tests.service.steps.acting import Acting, acting, having, nothing
 
 CUSTOMER = "cus_1"
@@ -99,6 +99,32 @@ async def test_kc_32_a_row_that_moved_meanwhile_is_asked_about_again_at_growing_
         assert 1 <= waits[0] < 2 <= waits[1] < 3
         assert (await row_of(worker))[0] == "past_due"
         assert await worker.steps() == [("read_subscriptions", "done", 3)]
+
+
+async def test_kc_31_what_is_heard_of_an_unknown_subscription_during_the_call_is_not_forgotten(
+    database_url: str,
+) -> None:
+    """Its end arrives before its beginning, while Stripe is asked for another reason."""
+    async with acting(database_url) as worker:
+        await worker.decider.decide([having(a_trial(), stripe_customer_id=CUSTOMER)])
+        bought: dict[str, Any] = {"user": "ada", "id": "sub_1", "customer": CUSTOMER}
+        worker.stripe.listed[CUSTOMER] = [a_stripe_subscription()]
+        await ask(worker)
+
+        async def ended_meanwhile() -> None:
+            worker.stripe.meanwhile = nothing
+            ended: dict[str, Any] = {"status": "canceled", "ended_at": int((NOW + HOUR).timestamp())}
+            event = a_subscription_item("evt_end", kind="deleted", at=NOW + HOUR, **bought, **ended)
+            await worker.decider.decide([event])
+            worker.stripe.listed[CUSTOMER] = [a_stripe_subscription(**ended)]
+
+        worker.stripe.meanwhile = ended_meanwhile
+        await worker.do_reads()
+        await worker.decider.decide([a_subscription_item("evt_begin", at=NOW, **bought)])
+        worker.clock.real_now += timedelta(minutes=10)
+        await worker.do_reads()
+
+        assert (await row_of(worker))[:2] == ("canceled", "sub_1")
 
 
 async def test_kc_32_what_is_asked_for_during_the_call_is_asked_again_at_once(database_url: str) -> None:
