@@ -38,6 +38,11 @@ def earlybird_covers(hosting: Hosting, catalogue: Catalogue, now: datetime) -> b
     return hosting.earlybird_payment_id is not None and catalogue.kiloclaw.earlybird.access_until > now
 
 
+def trial_eligible(hosting: Hosting) -> bool:
+    """No row, no instance ever (destroyed ones count), no earlybird purchase (KC-11)."""
+    return hosting.subscription is None and not hosting.instances and hosting.earlybird_payment_id is None
+
+
 def pending_settlement(row: Subscription) -> bool:
     """A credit-funded Stripe row gives nothing before its first settlement."""
     return row.is_hybrid and row.settled_at is None

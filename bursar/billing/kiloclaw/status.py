@@ -7,9 +7,8 @@ from typing import Any
 from bursar.billing.calendar import whole_days_until
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.periods import next_cost_microdollars
-from bursar.billing.kiloclaw.access import access, pending_settlement
+from bursar.billing.kiloclaw.access import access, pending_settlement, trial_eligible
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription
-from bursar.billing.kiloclaw.trial import trial_eligible
 
 VERY_SOON_DAYS = 2  # KC-111; "soon" begins with the catalogue's early warnings
 

@@ -8,15 +8,11 @@ from bursar.billing.account import Account, user_id_of
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
-from bursar.billing.kiloclaw.access import access, earlybird_covers
+from bursar.billing.kiloclaw.access import access, earlybird_covers, trial_eligible
 from bursar.billing.kiloclaw.row_changes import with_row
-from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of
+from bursar.billing.kiloclaw.rows import Instance, Subscription, hosting_of
+from bursar.billing.kiloclaw.status import refusal_reason
 from bursar.billing.kiloclaw.suspension import resumed
-
-
-def trial_eligible(hosting: Hosting) -> bool:
-    """No row, no instance ever (destroyed ones count), no earlybird purchase (KC-11)."""
-    return hosting.subscription is None and not hosting.instances and hosting.earlybird_payment_id is None
 
 
 def start_trial(account: Account, catalogue: Catalogue, now: datetime, cause: str) -> Decision:
@@ -50,9 +46,7 @@ def provision(account: Account, instance_id: str, catalogue: Catalogue, now: dat
         raise Refused("instance_destroyed", "That instance was destroyed; provision a new one.", status=409)
     if not access(hosting, catalogue, now).granted:
         if not trial_eligible(hosting):
-            raise Refused(
-                "no_access", "There is no trial, subscription or purchase that covers an instance.", status=403
-            )
+            raise _uncovered(refusal_reason(hosting, catalogue, now))
         account = start_trial(account, catalogue, now, cause).account
     live = hosting.live_instance
     if live and live.id != instance_id:
@@ -92,6 +86,11 @@ def record_earlybird(account: Account, payment_id: str, catalogue: Catalogue, no
         if earlybird_covers(hosting, catalogue, now):
             account = resumed(account)
     return Decision(account, reason="earlybird bought", result={"payment_id": payment_id})
+
+
+def _uncovered(reason: str) -> Refused:
+    message = "There is no trial, subscription or purchase that covers an instance."
+    return Refused("no_access", message, status=403, members={"hasAccess": False, "reason": reason})
 
 
 def _kept_by_earlybird(account: Account, catalogue: Catalogue, now: datetime) -> Account:

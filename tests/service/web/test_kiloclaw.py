@@ -76,6 +76,7 @@ async def test_kc_12_without_cover_provisioning_is_refused_with_the_reason(web: 
     clock.now = NOW + timedelta(days=365)
     refused = await web.post(f"{ADA}/provision", {"instance_id": "inst-1"})
     assert (refused.status_code, refused.json()["code"]) == (403, "no_access")
+    assert (refused.json()["hasAccess"], refused.json()["reason"]) == (False, "earlybird_expired")
 
 
 async def test_kc_12_the_user_destroyed_the_instance(web: Served) -> None:
