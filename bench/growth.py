@@ -21,10 +21,11 @@ from typing import Any
 
 import asyncpg
 from rich.console import Console
+from rich.progress import track
 from rich.table import Table
 
 from bench.events import PERIOD_SECONDS, PRICE_ID, made_events
-from bench.filling import fill_logs, fill_users
+from bench.filling import FILLS, drop_indexes, name_users
 from bench.peers.bursar_names import PARTITIONS
 from bench.peers.events import Event
 from bench.processes import usage
@@ -126,7 +127,6 @@ async def _decide(decider: Decider, events: Sequence[Event]) -> None:
 @asynccontextmanager
 async def _grown(database_url: str, users: int, events: int) -> AsyncIterator[Grown]:
     async with fresh_database(database_url) as address:
-        console.print(f"filling for {users:,} users")
         await _fill(address, users)
         pool = await open_pool(address, max_size=1, name="bench")
         try:
@@ -142,11 +142,12 @@ async def _fill(address: str, users: int) -> None:
     connection = await asyncpg.connect(address)
     # Neither triggers nor foreign keys: what is written is whole, and would take hours otherwise.
     await connection.execute("SET session_replication_role = replica")
-    ends_at = BEGINS_AT + timedelta(seconds=PERIOD_SECONDS)
-    await fill_users(connection, users, BEGINS_AT, ends_at)
-    await fill_logs(connection, BEGINS_AT)
-    await connection.execute("VACUUM ANALYZE")
-    await connection.execute("CHECKPOINT")
+    await connection.execute("SET maintenance_work_mem = '1GB'")
+    await name_users(connection, users, BEGINS_AT, BEGINS_AT + timedelta(seconds=PERIOD_SECONDS))
+    indexes = await drop_indexes(connection)
+    statements = [*FILLS.values(), *indexes, "VACUUM ANALYZE", "CHECKPOINT"]
+    for statement in track(statements, f"filling for {users:,} users", console=console):
+        await connection.execute(statement)
     await connection.close()
 
 
