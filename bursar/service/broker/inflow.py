@@ -25,7 +25,11 @@ class Inflow:
         return time.monotonic() - self._waiting[0][0] if self._waiting else 0.0
 
     async def add(self, message: DeliveredMessage) -> None:
-        """The consumer's callback; a coroutine because the driver makes one of it anyway."""
+        """As a consumer of the driver's, which gives each message a task of its own: these may overtake each other."""
+        self.put(message)
+
+    def put(self, message: DeliveredMessage) -> None:
+        """Keep a delivery until it is taken."""
         tag = message.delivery_tag
         assert tag is not None, "a delivery has a tag"
         if tag != self._next_tag:

@@ -5,11 +5,12 @@ import contextlib
 from collections.abc import Callable
 
 import aiormq
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel
 
 from bursar.billing.errors import Retryable
 from bursar.service.broker import topology
 from bursar.service.broker.connecting import BROKER_TROUBLE, CLOSE_TIMEOUT_SECONDS, driver_channel
+from bursar.service.broker.deliveries import LaneConnection
 from bursar.service.broker.lane import Lane
 from bursar.service.broker.membership import Membership
 from bursar.service.observability.metrics import Metrics
@@ -31,7 +32,7 @@ class PartitionKeeper:
     def __init__(
         self,
         partition: int,
-        connection: AbstractConnection,
+        connection: LaneConnection,
         membership: Membership,
         make_lane: MakeLane,
         metrics: Metrics,
@@ -101,6 +102,7 @@ class PartitionKeeper:
         owned = self._membership.owns(self._partition)
         priority = OWNER_PRIORITY if owned else STANDBY_PRIORITY
         queue = topology.partition_queue(self._partition)
+        self._connection.deliveries.give(driver, lane.inflow.put)
         await driver.basic_consume(queue, lane.inflow.add, arguments={"x-priority": priority})
         self._metrics.lane_up.labels(self._label).set(1)
         if owned:

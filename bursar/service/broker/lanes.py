@@ -4,13 +4,13 @@ import asyncio
 import contextlib
 
 import aiormq
-from aio_pika.abc import AbstractConnection
 
 from bursar.billing.errors import Retryable
 from bursar.db.batches import MAX_ITEMS
 from bursar.service.broker import topology
 from bursar.service.broker.batches import Batches, Sweeps
-from bursar.service.broker.connecting import BROKER_TROUBLE, CLOSE_TIMEOUT_SECONDS, connect
+from bursar.service.broker.connecting import BROKER_TROUBLE, CLOSE_TIMEOUT_SECONDS, connect_as
+from bursar.service.broker.deliveries import LaneConnection
 from bursar.service.broker.keeping import PartitionKeeper
 from bursar.service.broker.lane import Lane
 from bursar.service.broker.membership import Membership
@@ -60,7 +60,7 @@ class Lanes:
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until told to stop, then drain within 10 s. Raises BrokerLost or Retryable: to be started again."""
         try:
-            connection = await connect(self._amqp_url, f"bursar lanes {self._membership.worker_id}")
+            connection = await connect_as(LaneConnection, self._amqp_url, f"bursar lanes {self._membership.worker_id}")
         except BROKER_TROUBLE as error:
             raise BrokerLost(f"the broker does not answer ({type(error).__name__})") from error
         try:
@@ -73,12 +73,12 @@ class Lanes:
                 await asyncio.wait_for(connection.close(), CLOSE_TIMEOUT_SECONDS)
             await self._membership.leave()
 
-    async def _declare(self, connection: AbstractConnection) -> None:
+    async def _declare(self, connection: LaneConnection) -> None:
         channel = await connection.channel()
         await topology.declare(channel, self._partitions)
         await channel.close()
 
-    async def _consume(self, connection: AbstractConnection, stop: asyncio.Event) -> None:
+    async def _consume(self, connection: LaneConnection, stop: asyncio.Event) -> None:
         lost = asyncio.Event()
         connection.close_callbacks.add(lambda *_: lost.set())
         keepers = {partition: self._keeper(partition, connection) for partition in range(self._partitions)}
@@ -114,7 +114,7 @@ class Lanes:
 
         await supervise(self.states[partition].name, run, stop, state=self.states[partition])
 
-    def _keeper(self, partition: int, connection: AbstractConnection) -> PartitionKeeper:
+    def _keeper(self, partition: int, connection: LaneConnection) -> PartitionKeeper:
         return PartitionKeeper(partition, connection, self._membership, self._lane, self._metrics)
 
     def _lane(self, partition: int, channel: aiormq.Channel) -> Lane:
