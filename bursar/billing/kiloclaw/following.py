@@ -27,6 +27,7 @@ PLAN_NAMED = MappingProxyType[str, PaidPlan]({"standard": "standard", "commit": 
 PAYING = frozenset({"active", "trialing"})
 UNENDED = PAYING | {"past_due", "unpaid"}
 DUNNING = frozenset({"past_due", "unpaid"})
+UNKNOWN_PRICE = "unknown_price"  # counted and logged
 NEVER_BEGUN = frozenset({"incomplete", "incomplete_expired"})
 
 

@@ -14,7 +14,7 @@ from bursar.billing.kiloclaw.endings import ended_beside
 from bursar.billing.kiloclaw.following import NEVER_BEGUN, PAYING, UNENDED, differs, follow_read
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Subscription, hosting_of
-from bursar.billing.kiloclaw.stripe_events import CREATED, PAID, apply, forget_early, taken_over
+from bursar.billing.kiloclaw.stripe_events import CREATED, PAID, apply, forget_early, noting_price, taken_over
 from bursar.billing.stripe.objects import StripeInvoice, StripeSubscription
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -212,7 +212,7 @@ def _follow_choice(
     newest = max(read_at, row.last_stripe_event_at or read_at)
     says = follow_read(row, choice, read_at, catalogue)
     followed = replace(row, **says, last_stripe_event_at=newest, last_read_at=newest)
-    decision = apply(account, before or row, followed, choice, catalogue)
+    decision = noting_price(apply(account, before or row, followed, choice, catalogue), choice, catalogue)
     # A schedule that could not be kept causes a read: one that shows nothing new does not ask for it again.
     steps = decision.steps if not is_bound or differs(row, says) else ()
     return replace(decision, steps=steps, reason=f"read from Stripe: {choice.id} is {choice.status}")

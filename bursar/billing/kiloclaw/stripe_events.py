@@ -14,6 +14,7 @@ from bursar.billing.kiloclaw.access import pending_settlement
 from bursar.billing.kiloclaw.following import (
     DUNNING,
     NEVER_BEGUN,
+    UNKNOWN_PRICE,
     bound,
     differs,
     follow,
@@ -170,7 +171,7 @@ def _take_over(
         return Decision.nothing(account, "unknown_user")
     followed = replace(row, **follow(row, subscription, at, catalogue), last_stripe_event_at=at)
     decision = apply(account, before or row, followed, subscription, catalogue)
-    noted = _noting_price(decision, subscription, catalogue)
+    noted = noting_price(decision, subscription, catalogue)
     return replace(noted, reason=f"subscription {subscription.id} created")
 
 
@@ -188,7 +189,7 @@ def _event_of_bound(account: Account, row: Subscription, event: SubscriptionEven
         return reading(account, "read_again")
     changed = replace(row, **followed, last_stripe_event_at=event.created, version=row.version + 1)
     decision = apply(account, row, changed, event.subscription, catalogue)
-    return replace(_noting_price(decision, event.subscription, catalogue), reason=event.type)
+    return replace(noting_price(decision, event.subscription, catalogue), reason=event.type)
 
 
 def _agreed(account: Account, row: Subscription, event: SubscriptionEvent, catalogue: Catalogue) -> Decision:
@@ -232,8 +233,8 @@ def _remember(account: Account, early: EarlyEvent) -> Decision:
     return Decision(remembered, counts={"remembered": 1})
 
 
-def _noting_price(decision: Decision, subscription: StripeSubscription, catalogue: Catalogue) -> Decision:
-    """Count a plan that had to be taken from the metadata (KC-34); the counts are logged and measured."""
+def noting_price(decision: Decision, subscription: StripeSubscription, catalogue: Catalogue) -> Decision:
+    """Count a plan that had to be taken from the metadata (KC-34); the service logs it."""
     if offer_of(subscription, catalogue).price_known:
         return decision
-    return replace(decision, counts={**decision.counts, "unknown_price": 1})
+    return replace(decision, counts={**decision.counts, UNKNOWN_PRICE: 1})

@@ -8,6 +8,7 @@ import structlog
 from bursar.billing.credits.settlement import Posting
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.endings import BESIDE_CREDITS
+from bursar.billing.kiloclaw.following import UNKNOWN_PRICE
 from bursar.db.items import Item, Outcome, OutcomeState
 from bursar.service.observability.metrics import Metrics
 
@@ -26,6 +27,7 @@ def count_outcomes(metrics: Metrics) -> Callable[[Sequence[Outcome]], None]:
                 counts.update(outcome.decision.counts)
                 _alert_unmatched(metrics, outcome.item, outcome.decision)
                 _alert_beside_credits(metrics, outcome.item, outcome.decision)
+                _log_unknown_price(outcome.item, outcome.decision)
         for name, number in counts.items():
             metrics.counts.labels(name).inc(number)
         metrics.destructions_deferred.inc(counts[DEFERRED])
@@ -47,3 +49,9 @@ def _alert_beside_credits(metrics: Metrics, item: Item, decision: Decision) -> N
     if ended:
         metrics.subscriptions_beside_credits.inc(ended)
         log.error("subscription beside credits ended", account=item.key, cause=item.id, reason=decision.reason)
+
+
+def _log_unknown_price(item: Item, decision: Decision) -> None:
+    """KC-34: the plan was taken from the metadata, which may be out of date."""
+    if UNKNOWN_PRICE in decision.counts:
+        log.warning("plan taken from the metadata", account=item.key, cause=item.id, reason=decision.reason)

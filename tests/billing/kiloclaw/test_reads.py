@@ -195,3 +195,10 @@ def test_kc_61_a_row_made_by_a_subscription_points_to_the_instance_there_is() ->
     row = row_after(account, a_stripe_subscription())
 
     assert row.instance_id == "inst-1"
+
+
+def test_kc_34_a_plan_that_a_read_takes_from_the_metadata_is_counted() -> None:
+    counts = read(an_account(a_paid_row()), a_stripe_subscription(price="price_new")).counts
+
+    assert counts["unknown_price"] == 1
+    assert "unknown_price" not in read(an_account(a_paid_row()), a_stripe_subscription()).counts
