@@ -9,7 +9,7 @@ from typing import Self
 from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
-from bursar.billing.kiloclaw.foreseeing import NOT_TODAY, Effect, foresee
+from bursar.billing.kiloclaw.foreseeing import NOT_TODAY, Effect, first_to_act, foresee
 from bursar.billing.kiloclaw.mail import warns_too_late
 from bursar.billing.kiloclaw.outcomes import mail_still_wanted
 from bursar.billing.kiloclaw.rows import MailKey
@@ -113,9 +113,10 @@ class DryRun:
         effects: list[Effect] = []
         for key in page.keys:
             left = used + _destructions(effects) < self.catalogue.kiloclaw.grace.destructions_per_day
-            foreseen = foresee(accounts[key], Circumstances(self.catalogue, at.now, slot_left=left), self.sweeps)
+            facts = Circumstances(self.catalogue, at.now, slot_left=left)
             # Who is found by several sweeps is listed by the first that would do something.
-            effects += foreseen if foreseen and foreseen[0].sweep == self.sweeps[at.stage] else []
+            if first_to_act(accounts[key], facts, self.sweeps) == self.sweeps[at.stage]:
+                effects += foresee(accounts[key], facts, self.sweeps)
         return effects, self._next(replace(at, destructions=at.destructions + _destructions(effects)), page)
 
     def _next(self, at: Place, page: Page) -> Place:

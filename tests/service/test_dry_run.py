@@ -10,7 +10,9 @@ from bursar.billing.kiloclaw.rows import Subscription
 from bursar.handlers.kiloclaw_commands import earlybird_item
 from bursar.sweeps.dry_run import IF_CONFIGURED, DryRun, Place
 from bursar.sweeps.table import SWEEPS
+from tests.billing.credits.crediting import a_credit_row
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR, NOW, a_paid_row, a_trial
+from tests.service.crediting import hosted
 from tests.service.steps.acting import Acting, acting, having
 
 OVERDUE = {"status": "canceled", "suspended_at": NOW - 8 * DAY, "destruction_deadline": NOW - DAY}
@@ -147,6 +149,29 @@ async def test_kc_79_what_one_sweep_leaves_to_the_next_is_listed_too(database_ur
         await people(worker, "late")
         mails = [effect.subject for effect in await foreseen(worker, catalogue=catalogue) if effect.kind == "mail"]
         assert mails == ["claw_suspended_payment", "claw_destruction_warning"]
+
+
+async def test_kc_79_what_follows_from_a_sweep_that_causes_nothing_itself_is_listed_too(database_url: str) -> None:
+    """A renewal that ends a canceled row lists nothing; the same tick's next sweep suspends that row."""
+    over = {"current_period_end": NOW - HOUR, "credit_renewal_at": NOW - HOUR, "cancel_at_period_end": True}
+    async with acting(database_url) as worker:
+        await worker.decider.decide([having(a_paid_row(**NO_STRIPE | over))])
+        effects = await foreseen(worker)
+        assert told(effects) == {
+            ("ada", "suspension", "inst-ada"),
+            ("ada", "mail", "claw_suspended_subscription"),
+        }
+        for sweep in SWEEPS:
+            await worker.sweep(sweep)
+        assert await worker.mails() == [("claw_suspended_subscription", "pending")]
+
+
+async def test_kc_79_every_period_that_a_tick_would_charge_is_looked_at(database_url: str) -> None:
+    """A row three months behind with money for two is past due in the end (CR-32)."""
+    behind = a_credit_row(current_period_end=NOW - 70 * DAY, credit_renewal_at=NOW - 70 * DAY)
+    async with acting(database_url) as worker:
+        await hosted(worker, behind, 50)
+        assert told(await foreseen(worker)) == {("ada", "mail", "claw_credit_renewal_failed")}
 
 
 async def skipped(worker: Acting, *names: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from bursar.billing.account import Account
+from bursar.billing.credits.renewal import RENEWED
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.enforcement import RULES, Circumstances, enforce
 from bursar.billing.kiloclaw.outcomes import instance_brought_about
@@ -16,6 +17,7 @@ EffectKind = Literal["suspension", "destruction", "start", "mail"]
 IF_NOTHING_LIVE = "if Stripe, asked right before, knows nothing live"
 NOT_TODAY = "not today: the day's destructions are used up"
 ONCE_GONE = "once the instance is gone"
+MAX_PERIODS = 120  # charged by one tick, as far as is looked ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +36,28 @@ class Effect:
 
 
 def foresee(account: Account, facts: Circumstances, plan: Collection[str]) -> list[Effect]:
-    """Every effect of the plan's sweeps on an account, in the order of the rules, each on what the one before left."""
+    """Every effect of the plan's sweeps on an account, in the order of the rules, each on what the one before left.
+
+    A sweep of renewals charges one period after the other (CR-32).
+    """
     effects: list[Effect] = []
     for sweep in (name for name in RULES if name in plan):
-        decided, conditions = _decided(account, facts, sweep)
-        effects += _effects(account, decided, facts, sweep, conditions)
-        account = account if NOT_TODAY in conditions else decided.account
+        for _ in range(MAX_PERIODS):
+            decided, conditions = _decided(account, facts, sweep)
+            effects += _effects(account, decided, facts, sweep, conditions)
+            account = account if NOT_TODAY in conditions else decided.account
+            if RENEWED not in decided.counts:
+                break
     return effects
+
+
+def first_to_act(account: Account, facts: Circumstances, plan: Collection[str]) -> str | None:
+    """The first of the plan's sweeps that would do something to an account as it stands, be it nothing to be listed."""
+    for sweep in (name for name in RULES if name in plan):
+        decided, _ = _decided(account, facts, sweep)
+        if decided.account is not account or decided.steps:
+            return sweep
+    return None
 
 
 def _decided(account: Account, facts: Circumstances, sweep: str) -> tuple[Decision, tuple[str, ...]]:
