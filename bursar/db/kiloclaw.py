@@ -102,7 +102,7 @@ def _by_account(rows: Iterable[Record]) -> Mapping[str, list[Record]]:
 async def _save_subscriptions(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:
     rows = [
         {
-            **dict(zip(SUBSCRIPTION_FIELDS, _values(after), strict=True)),
+            **_known(after),
             "account_key": change.key,
             "partition": partition_of(change.key, context.partitions),
         }
@@ -125,7 +125,7 @@ async def _save_subscriptions(connection: Connection, changes: list[Change[Hosti
             current_period_end, cancel_at_period_end, commit_ends_at, scheduled_plan, scheduled_by, credit_renewal_at,
             credit_anchor_at, top_up_boundary, settled_at, past_due_since, suspended_at, destruction_deadline,
             last_stripe_event_at, last_read_at, created_at
-        FROM jsonb_populate_recordset(NULL::kiloclaw_subscriptions, $1::text::jsonb)
+        FROM json_populate_recordset(NULL::kiloclaw_subscriptions, $1::text::json)
         ON CONFLICT (id) DO UPDATE SET
             version = excluded.version, plan = excluded.plan, status = excluded.status,
             payment_source = excluded.payment_source, stripe_subscription_id = excluded.stripe_subscription_id,
@@ -143,6 +143,11 @@ async def _save_subscriptions(connection: Connection, changes: list[Change[Hosti
         """,
         dumps(rows),
     )
+
+
+def _known(row: Subscription) -> dict[str, Any]:
+    """The fields that have a value. The others become null; most have none, and would cost more than the rest."""
+    return {name: value for name, value in zip(SUBSCRIPTION_FIELDS, _values(row), strict=True) if value is not None}
 
 
 async def _save_instances(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:
