@@ -8,7 +8,7 @@ from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnknownStripeStatus, UnreadableMessage
-from bursar.billing.kiloclaw.following import PAYING, UNENDED, follow
+from bursar.billing.kiloclaw.following import PAYING, UNENDED, follow_read
 from bursar.billing.kiloclaw.rows import EarlyEvent, Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import keep_steps, wants_schedule
 from bursar.billing.kiloclaw.stripe_events import CREATED, reading
@@ -16,7 +16,7 @@ from bursar.billing.stripe.objects import StripeSubscription
 
 STALE_AFTER = timedelta(days=35)  # a month's renewal tells something of every live subscription before
 # Of a row in credits the settlement of invoices says these (CR-55, CR-56).
-SETTLED_FIELDS = frozenset({"plan", "current_period_start", "current_period_end", "commit_ends_at", "status"})
+SETTLED_FIELDS = frozenset({"plan", "current_period_start", "current_period_end", "commit_ends_at"})
 
 
 class FindingKind(StrEnum):
@@ -109,7 +109,7 @@ def _remembering(account: Account, found: StripeSubscription, now: datetime) -> 
 def _differing(
     row: Subscription, subscription: StripeSubscription, catalogue: Catalogue, listed_at: datetime
 ) -> tuple[str, ...]:
-    followed = follow(row, subscription, listed_at, catalogue)
+    followed = follow_read(row, subscription, listed_at, catalogue)
     differing = {name for name, value in followed.items() if getattr(row, name) != value}
     if row.is_hybrid:
         differing -= SETTLED_FIELDS

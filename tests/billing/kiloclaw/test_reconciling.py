@@ -41,6 +41,15 @@ def test_ms_10_cr_55_one_that_is_paid_there_and_waits_for_its_settlement_here_is
     assert found(replace(waiting, status="past_due", past_due_since=NOW), status="past_due") is None
 
 
+def test_ms_10_cr_56_a_settled_row_that_owes_here_and_pays_there_is_different() -> None:
+    """Grace would suspend it: what a read would bring counts, not what an event may say of it."""
+    owing = a_paid_row(payment_source="credits", settled_at=NOW, status="past_due", past_due_since=NOW)
+    finding = found(owing)
+    assert finding
+    assert (finding.kind, finding.fields) == (FindingKind.DIFFERENT, ("past_due_since", "status"))
+    assert found(owing, status="past_due") is None
+
+
 @pytest.mark.parametrize("status", ["active", "trialing", "past_due", "unpaid"])
 def test_ms_10_a_live_subscription_without_a_row_is_missing_here(status: str) -> None:
     finding = found(None, status=status)
