@@ -11,6 +11,14 @@ from bursar.billing.credits.enrolment import Enrolment
 from bursar.db.credits import page_of_entries, statement
 from bursar.db.users import auto_top_up_of
 from bursar.handlers.credits import auto_top_up_item, credit_checkout_item, enrolment_item
+from bursar.service.web.answers import mapping_of
+from bursar.service.web.answers.credits import (
+    AutoTopUpAnswer,
+    CreditCheckoutAnswer,
+    CreditsAnswer,
+    EnrolmentAnswer,
+    TransactionsAnswer,
+)
 from bursar.service.web.commands import decided
 from bursar.service.web.dependencies import Web, connected
 from bursar.service.web.fields import Command, Cursor, Id, Limit, UserId
@@ -56,7 +64,7 @@ class AutoTopUpSetting(Command):
     enabled: bool
 
 
-@router.get("/credits", responses=documented(*COMMON_CODES))
+@router.get("/credits", responses=documented(*COMMON_CODES), response_model=mapping_of(CreditsAnswer))
 async def get_credits(user: UserId, web: Web) -> dict[str, Any]:
     """What the user acquired and used so far, and the balance, in microdollars (CR-1); the automatic top-up."""
     async with connected(web.decider.pool) as connection:
@@ -64,13 +72,15 @@ async def get_credits(user: UserId, web: Web) -> dict[str, Any]:
         return {**asdict(await statement(connection, user)), "auto_top_up": tops_up}
 
 
-@router.put("/credits/auto-top-up", responses=documented(*COMMON_CODES, "busy"))
+@router.put(
+    "/credits/auto-top-up", responses=documented(*COMMON_CODES, "busy"), response_model=mapping_of(AutoTopUpAnswer)
+)
 async def put_auto_top_up(user: UserId, asked: AutoTopUpSetting, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Switch the automatic top-up on or off (CR-38); a declined payment switches it off."""
     return dict(await decided(web.decider, auto_top_up_item(command_id, user, enabled=asked.enabled)))
 
 
-@router.get("/credits/transactions", responses=documented(*COMMON_CODES))
+@router.get("/credits/transactions", responses=documented(*COMMON_CODES), response_model=mapping_of(TransactionsAnswer))
 async def get_transactions(user: UserId, web: Web, cursor: Cursor = None, limit: Limit = 50) -> dict[str, Any]:
     """The entries of the user's ledger, newest first; amounts are signed (CR-1)."""
     async with connected(web.decider.pool) as connection:
@@ -84,6 +94,7 @@ async def get_transactions(user: UserId, web: Web, cursor: Cursor = None, limit:
 @router.post(
     "/credits/checkout",
     responses=documented(*COMMON_CODES, *KEYED_CODES, *OPERATION_CODES, "busy", "amount_not_offered"),
+    response_model=mapping_of(CreditCheckoutAnswer),
 )
 async def check_out(user: UserId, asked: WantedTopUp, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Open a page at Stripe on which the user buys credits; they are deposited once they are paid (CR-10)."""
@@ -93,7 +104,11 @@ async def check_out(user: UserId, asked: WantedTopUp, web: Web, command_id: Comm
     )
 
 
-@router.post("/kiloclaw/enroll", responses=documented(*COMMON_CODES, *KEYED_CODES, "busy", *ENROLMENT_CODES))
+@router.post(
+    "/kiloclaw/enroll",
+    responses=documented(*COMMON_CODES, *KEYED_CODES, "busy", *ENROLMENT_CODES),
+    response_model=mapping_of(EnrolmentAnswer),
+)
 async def enroll(user: UserId, asked: WantedEnrolment, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Pay hosting from credits, beginning now (CR-20…CR-25); `insufficient_credits` tells the shortfall."""
     wanted = Enrolment(asked.plan, asked.instance_id, command_id)

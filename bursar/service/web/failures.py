@@ -9,6 +9,13 @@ from bursar.db.parked_actions import Signature
 from bursar.db.renewal_failure_actions import Settled, actions_of
 from bursar.db.renewal_failures import FailureState, RenewalFailure, failure_of, page_of_failures
 from bursar.service.operators.renewing import FailedRenewals
+from bursar.service.web.answers import mapping_of
+from bursar.service.web.answers.failures import (
+    FailedRenewalInFullAnswer,
+    FailedRenewalsAnswer,
+    RetryAnswer,
+    SettledFailureAnswer,
+)
 from bursar.service.web.dependencies import Web, WebDependencies, connected
 from bursar.service.web.fields import Cursor, Limit
 from bursar.service.web.parked import Action, Actor
@@ -24,7 +31,7 @@ router = APIRouter(
 )
 
 
-@router.get("", responses=documented(*COMMON_CODES))
+@router.get("", responses=documented(*COMMON_CODES), response_model=mapping_of(FailedRenewalsAnswer))
 async def list_failures(
     web: Web, state: Annotated[FailureState | None, Query()] = None, cursor: Cursor = None, limit: Limit = 50
 ) -> dict[str, Any]:
@@ -37,7 +44,11 @@ async def list_failures(
     }
 
 
-@router.get("/{failure_id}", responses=documented(*COMMON_CODES, "not_found"))
+@router.get(
+    "/{failure_id}",
+    responses=documented(*COMMON_CODES, "not_found"),
+    response_model=mapping_of(FailedRenewalInFullAnswer),
+)
 async def show_failure(failure_id: FailureId, web: Web) -> dict[str, Any]:
     """One failed renewal, and what was done about it."""
     failure = await _required(web, failure_id)
@@ -46,7 +57,7 @@ async def show_failure(failure_id: FailureId, web: Web) -> dict[str, Any]:
     return {**asdict(failure), "actions": [asdict(action) for action in actions]}
 
 
-@router.post("/{failure_id}/retry", responses=documented(*ACTION_CODES, "busy"))
+@router.post("/{failure_id}/retry", responses=documented(*ACTION_CODES, "busy"), response_model=mapping_of(RetryAnswer))
 async def retry_failure(failure_id: FailureId, action: Action, actor: Actor, web: Web) -> dict[str, Any]:
     """Try the renewal again, now. `settled`: nothing was left to do; `failed`: it stays, with the new error."""
     await _required(web, failure_id)
@@ -54,13 +65,17 @@ async def retry_failure(failure_id: FailureId, action: Action, actor: Actor, web
     return {"id": failure_id, **asdict(retried)}
 
 
-@router.post("/{failure_id}/resolve", responses=documented(*ACTION_CODES))
+@router.post(
+    "/{failure_id}/resolve", responses=documented(*ACTION_CODES), response_model=mapping_of(SettledFailureAnswer)
+)
 async def resolve_failure(failure_id: FailureId, action: Action, actor: Actor, web: Web) -> dict[str, Any]:
     """Say that it was put right otherwise; a second time does nothing."""
     return await _settled(web, failure_id, "resolved", Signature(actor, action.reason))
 
 
-@router.post("/{failure_id}/waive", responses=documented(*ACTION_CODES))
+@router.post(
+    "/{failure_id}/waive", responses=documented(*ACTION_CODES), response_model=mapping_of(SettledFailureAnswer)
+)
 async def waive_failure(failure_id: FailureId, action: Action, actor: Actor, web: Web) -> dict[str, Any]:
     """End the row's protection without a renewal; a second time does nothing."""
     return await _settled(web, failure_id, "waived", Signature(actor, action.reason))

@@ -9,6 +9,8 @@ from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from bursar.service.observability.metrics import Metrics
+from bursar.service.web.answers import mapping_of
+from bursar.service.web.answers.operators import AliveAnswer, ReadinessAnswer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +36,16 @@ def health_router(metrics: Metrics, readiness: Readiness) -> APIRouter:
     """The three pages; none asks for a bearer."""
     router = APIRouter(tags=["health"])
 
-    @router.get("/healthz")
+    @router.get("/healthz", response_model=mapping_of(AliveAnswer))
     async def healthz() -> dict[str, str]:
         """The process lives."""
         return {"status": "alive"}
 
-    @router.get("/readyz", responses={503: {"description": "A check is not ok."}})
+    @router.get(
+        "/readyz",
+        response_model=ReadinessAnswer,
+        responses={503: {"model": ReadinessAnswer, "description": "A check is not ok."}},
+    )
     async def readyz() -> JSONResponse:
         """Whether the process can do its work now: every check with its word on it."""
         checks = await readiness()
@@ -47,7 +53,11 @@ def health_router(metrics: Metrics, readiness: Readiness) -> APIRouter:
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
         return JSONResponse({"ready": ready, "checks": [asdict(check) for check in checks]}, status)
 
-    @router.get("/metrics", response_class=Response)
+    @router.get(
+        "/metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+    )
     async def exposed_metrics() -> Response:
         """Prometheus's text form."""
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

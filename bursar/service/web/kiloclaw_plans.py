@@ -7,6 +7,8 @@ from fastapi import APIRouter
 
 from bursar.billing.catalogue import PaidPlan
 from bursar.handlers.kiloclaw_plans import cancel_plan_switch_item, renew_commit_item, switch_plan_item
+from bursar.service.web.answers import mapping_of
+from bursar.service.web.answers.kiloclaw import RenewedCommitAnswer, ScheduledPlanAnswer
 from bursar.service.web.dependencies import Web
 from bursar.service.web.fields import Command, UserId
 from bursar.service.web.operations import operated
@@ -33,14 +35,22 @@ class SwitchRequest(Command):
     plan: PaidPlan
 
 
-@router.post("/switch-plan", responses=documented(*_CODES, "not_active", "same_plan", "cancellation_pending"))
+@router.post(
+    "/switch-plan",
+    responses=documented(*_CODES, "not_active", "same_plan", "cancellation_pending"),
+    response_model=mapping_of(ScheduledPlanAnswer),
+)
 async def switch_plan(user: UserId, asked: SwitchRequest, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Switch at the end of the period, or of the commitment (KC-42)."""
     switched = await operated(web, lambda lease: switch_plan_item(command_id, user, asked.plan, web.catalogue, lease))
     return _scheduled(switched)
 
 
-@router.post("/cancel-plan-switch", responses=documented(*_CODES, "no_pending_switch"))
+@router.post(
+    "/cancel-plan-switch",
+    responses=documented(*_CODES, "no_pending_switch"),
+    response_model=mapping_of(ScheduledPlanAnswer),
+)
 async def cancel_plan_switch(user: UserId, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Take the switch back; a commitment becomes standard by itself again (KC-43, KC-44)."""
     return _scheduled(
@@ -51,6 +61,7 @@ async def cancel_plan_switch(user: UserId, web: Web, command_id: CommandId) -> d
 @router.post(
     "/renew-commit",
     responses=documented(*_CODES, *_PAYMENT_CODES, "not_commit", "not_active", "cancellation_pending"),
+    response_model=mapping_of(RenewedCommitAnswer),
 )
 async def renew_commit(user: UserId, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Pay six further months of the commitment now (KC-47)."""

@@ -12,6 +12,8 @@ from bursar.billing.kiloclaw.operations.portal import portal_customer
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.db.parts import load_accounts
 from bursar.handlers.kiloclaw_commands import cancel_item, checkout_item, reactivate_item
+from bursar.service.web.answers import mapping_of
+from bursar.service.web.answers.kiloclaw import CancellationAnswer, CheckoutAnswer, PortalAnswer, ReactivationAnswer
 from bursar.service.web.dependencies import Web, WebDependencies, snapshot
 from bursar.service.web.fields import Command, UserId, WebAddress
 from bursar.service.web.operations import operated
@@ -49,20 +51,30 @@ class PortalRequest(Command):
     return_url: WebAddress
 
 
-@router.post("/checkout", responses=documented(*_CODES, "already_subscribed"))
+@router.post(
+    "/checkout", responses=documented(*_CODES, "already_subscribed"), response_model=mapping_of(CheckoutAnswer)
+)
 async def check_out(user: UserId, asked: CheckoutRequest, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Open a page at Stripe on which the user subscribes; older ones of the user are closed (KC-20…KC-23)."""
     wanted = WantedCheckout(asked.plan, asked.success_url, asked.cancel_url, asked.referral)
     return dict(await operated(web, lambda lease: checkout_item(command_id, user, wanted, web.catalogue, lease)))
 
 
-@router.post("/cancel", responses=documented(*_CODES, "no_subscription", "already_canceling", "foreign_schedule"))
+@router.post(
+    "/cancel",
+    responses=documented(*_CODES, "no_subscription", "already_canceling", "foreign_schedule"),
+    response_model=mapping_of(CancellationAnswer),
+)
 async def cancel(user: UserId, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Cancel at the period's end; access lasts until then (KC-50, KC-51)."""
     return dict(await operated(web, lambda lease: cancel_item(command_id, user, lease)))
 
 
-@router.post("/reactivate", responses=documented(*_CODES, "not_canceling", "foreign_schedule"))
+@router.post(
+    "/reactivate",
+    responses=documented(*_CODES, "not_canceling", "foreign_schedule"),
+    response_model=mapping_of(ReactivationAnswer),
+)
 async def reactivate(user: UserId, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Take a pending cancellation back; a commit plan has its automatic schedule again (KC-52)."""
     result = await operated(web, lambda lease: reactivate_item(command_id, user, web.catalogue, lease))
@@ -74,6 +86,7 @@ async def reactivate(user: UserId, web: Web, command_id: CommandId) -> dict[str,
     responses=documented(
         *COMMON_CODES, *KEYED_CODES, "billing_portal_unavailable", "stripe_refused", "stripe_unavailable"
     ),
+    response_model=mapping_of(PortalAnswer),
 )
 async def open_billing_portal(user: UserId, asked: PortalRequest, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Open Stripe's billing portal: payment methods and invoices, no canceling or switching (KC-54)."""

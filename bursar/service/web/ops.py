@@ -7,6 +7,8 @@ from pydantic import AwareDatetime
 
 from bursar.db.clock import real_now, release_business_time, set_business_time
 from bursar.db.figures import figures
+from bursar.service.web.answers import mapping_of
+from bursar.service.web.answers.operators import ClockAnswer, FiguresAnswer
 from bursar.service.web.dependencies import Web, WebDependencies, connected, snapshot
 from bursar.service.web.fields import Command
 from bursar.service.web.problems import documented, refused
@@ -21,7 +23,7 @@ class ClockChange(Command):
     now: AwareDatetime
 
 
-@router.put("/clock", responses=documented(*COMMON_CODES, "not_found"))
+@router.put("/clock", responses=documented(*COMMON_CODES, "not_found"), response_model=mapping_of(ClockAnswer))
 async def stand_clock(change: ClockChange, web: Web) -> dict[str, Any]:
     """Stand business time still at an instant, for all processes; only with BURSAR_TEST_CLOCK=1."""
     _require_test_clock(web)
@@ -30,7 +32,7 @@ async def stand_clock(change: ClockChange, web: Web) -> dict[str, Any]:
     return {"now": change.now}
 
 
-@router.delete("/clock", responses=documented(*COMMON_CODES, "not_found"))
+@router.delete("/clock", responses=documented(*COMMON_CODES, "not_found"), response_model=mapping_of(ClockAnswer))
 async def release_clock(web: Web) -> dict[str, Any]:
     """Let business time run again; only with BURSAR_TEST_CLOCK=1."""
     _require_test_clock(web)
@@ -39,7 +41,7 @@ async def release_clock(web: Web) -> dict[str, Any]:
     return {"now": real_now()}
 
 
-@router.get("/figures", responses=documented(*COMMON_CODES))
+@router.get("/figures", responses=documented(*COMMON_CODES), response_model=mapping_of(FiguresAnswer))
 async def get_figures(web: Web) -> dict[str, Any]:
     """What was handled, what waits now and later, and how the rows stand."""
     async with snapshot(web.decider.pool) as connection:

@@ -1,7 +1,7 @@
 """`/v1/ops/parked`: messages that failed, to be looked at, replayed and discarded (MS-7)."""
 
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query
 from pydantic import StringConstraints
@@ -11,6 +11,14 @@ from bursar.db.clock import real_now
 from bursar.db.parked_actions import Signature, actions_of
 from bursar.db.parked_pages import ParkedFilter, page_of_parked, parked_in_full
 from bursar.service.operators.replaying import Replaying, ReplayOutcome
+from bursar.service.web.answers import mapping_of
+from bursar.service.web.answers.failures import (
+    DiscardAnswer,
+    ParkedInFullAnswer,
+    ParkedMessagesAnswer,
+    ParkedState,
+    ReplayAnswer,
+)
 from bursar.service.web.dependencies import Web, WebDependencies, connected
 from bursar.service.web.fields import Command, Cursor, Limit
 from bursar.service.web.problems import documented, refused
@@ -19,7 +27,6 @@ from bursar.service.web.routes import COMMON_CODES, KEYED_CODES, ApiRoute, docum
 OPEN_STATES = frozenset({"retrying", "parked"})
 ACTION_CODES = (*COMMON_CODES, *KEYED_CODES, "not_found", "not_parked")
 
-ParkedState = Literal["retrying", "parked", "replayed", "discarded"]
 ParkedId = Annotated[int, Path(ge=1, le=(1 << 63) - 1)]
 Text = Annotated[str, StringConstraints(pattern=r"^[^\x00]*$", max_length=255)]
 Reason = Annotated[
@@ -40,7 +47,7 @@ class Action(Command):
     reason: Reason
 
 
-@router.get("", responses=documented(*COMMON_CODES))
+@router.get("", responses=documented(*COMMON_CODES), response_model=mapping_of(ParkedMessagesAnswer))
 async def list_parked(
     web: Web,
     state: Annotated[ParkedState | None, Query()] = None,
@@ -59,7 +66,9 @@ async def list_parked(
     }
 
 
-@router.get("/{parked_id}", responses=documented(*COMMON_CODES, "not_found"))
+@router.get(
+    "/{parked_id}", responses=documented(*COMMON_CODES, "not_found"), response_model=mapping_of(ParkedInFullAnswer)
+)
 async def show_parked(parked_id: ParkedId, web: Web) -> dict[str, Any]:
     """One parked message with its headers, and what was done with it."""
     async with connected(web.decider.pool) as connection:
@@ -75,7 +84,9 @@ async def show_parked(parked_id: ParkedId, web: Web) -> dict[str, Any]:
     }
 
 
-@router.post("/{parked_id}/replay", responses=documented(*ACTION_CODES, "busy"))
+@router.post(
+    "/{parked_id}/replay", responses=documented(*ACTION_CODES, "busy"), response_model=mapping_of(ReplayAnswer)
+)
 async def replay_parked(
     parked_id: ParkedId,
     action: Action,
@@ -97,7 +108,7 @@ async def replay_parked(
     return {"id": parked_id, "dry_run": False, **asdict(replayed)}
 
 
-@router.post("/{parked_id}/discard", responses=documented(*ACTION_CODES))
+@router.post("/{parked_id}/discard", responses=documented(*ACTION_CODES), response_model=mapping_of(DiscardAnswer))
 async def discard_parked(parked_id: ParkedId, action: Action, actor: Actor, web: Web) -> dict[str, Any]:
     """Give a message up for good: it cannot be replayed after."""
     await _require_open(web, parked_id)

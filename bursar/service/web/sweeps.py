@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
+from bursar.service.web.answers import mapping_of
+from bursar.service.web.answers.operators import DryRunAnswer
 from bursar.service.web.dependencies import Web, connected
 from bursar.service.web.fields import Limit
 from bursar.service.web.problems import documented, refused
@@ -17,7 +19,11 @@ PlaceToken = Annotated[str | None, Query(max_length=1_000, description="`next_cu
 router = APIRouter(prefix="/v1/ops/sweeps", tags=["operators"], route_class=ApiRoute, dependencies=[documented_bearer])
 
 
-@router.post("/{sweep}", responses=documented(*COMMON_CODES, *KEYED_CODES, "unknown_sweep"))
+@router.post(
+    "/{sweep}",
+    responses=documented(*COMMON_CODES, *KEYED_CODES, "unknown_sweep"),
+    response_model=mapping_of(DryRunAnswer),
+)
 async def foresee_sweep(
     sweep: str, web: Web, dry_run: Annotated[Literal["1"], Query()], cursor: PlaceToken = None, limit: Limit = 200
 ) -> dict[str, Any]:

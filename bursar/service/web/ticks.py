@@ -7,6 +7,8 @@ from pydantic import AwareDatetime
 
 from bursar.db.clock import real_now
 from bursar.db.ticks import insert_tick, status_of
+from bursar.service.web.answers import mapping_of
+from bursar.service.web.answers.operators import PublishedTickAnswer, TickAnswer
 from bursar.service.web.dependencies import Web, connected
 from bursar.service.web.fields import Command
 from bursar.service.web.problems import documented, refused
@@ -29,6 +31,7 @@ class TickAsked(Command):
     "/{sweep}",
     status_code=202,
     responses=documented(*COMMON_CODES, *KEYED_CODES, "unknown_sweep", "broker_unavailable"),
+    response_model=mapping_of(PublishedTickAnswer),
 )
 async def post_tick(sweep: str, request: Request, web: Web, asked: TickAsked | None = None) -> dict[str, Any]:
     """Have a sweep run. The same sweep and instant again is the same tick."""
@@ -43,7 +46,7 @@ async def post_tick(sweep: str, request: Request, web: Web, asked: TickAsked | N
     return {"id": tick.id}
 
 
-@router.get("/{tick_id}", responses=documented(*COMMON_CODES, "not_found"))
+@router.get("/{tick_id}", responses=documented(*COMMON_CODES, "not_found"), response_model=mapping_of(TickAnswer))
 async def get_tick(tick_id: TickId, web: Web) -> dict[str, Any]:
     """The state of a tick (`running`, `done` or `superseded`) and its counts per sweep so far."""
     async with connected(web.decider.pool) as connection:

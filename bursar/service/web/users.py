@@ -10,6 +10,8 @@ from bursar.billing.account import user_key
 from bursar.db.clock import real_now
 from bursar.db.history import page_of_history
 from bursar.handlers.users import adopting, customer_item, profile_item
+from bursar.service.web.answers import mapping_of
+from bursar.service.web.answers.users import DeletedUserAnswer, HistoryAnswer, ProfileAnswer
 from bursar.service.web.commands import decided, decided_together
 from bursar.service.web.deleting import deleted, known_again
 from bursar.service.web.dependencies import Web, connected
@@ -40,7 +42,9 @@ class UserChange(Command):
         return customer_id
 
 
-@router.put("", responses=documented(*COMMON_CODES, "busy", "stripe_customer_taken"))
+@router.put(
+    "", responses=documented(*COMMON_CODES, "busy", "stripe_customer_taken"), response_model=mapping_of(ProfileAnswer)
+)
 async def put_user(user: UserId, change: UserChange, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Tell what the product knows of a user; makes the user where there is none, or where one was deleted."""
     await known_again(web.decider, user, change.stripe_customer_id)
@@ -52,7 +56,11 @@ async def put_user(user: UserId, change: UserChange, web: Web, command_id: Comma
     return dict(await decided_together(web.decider, profile, customer_item(command_id, customer_id), also))
 
 
-@router.delete("", responses=documented(*COMMON_CODES, "busy", "user_not_deletable", "operation_in_progress"))
+@router.delete(
+    "",
+    responses=documented(*COMMON_CODES, "busy", "user_not_deletable", "operation_in_progress"),
+    response_model=mapping_of(DeletedUserAnswer),
+)
 async def delete_user(user: UserId, web: Web, command_id: CommandId) -> dict[str, Any]:
     """Delete a user and all that is known of them; again is the same (KC-120, KC-121).
 
@@ -63,7 +71,7 @@ async def delete_user(user: UserId, web: Web, command_id: CommandId) -> dict[str
     return {"user_id": user, "deleted": True}
 
 
-@router.get("/history", responses=documented(*COMMON_CODES))
+@router.get("/history", responses=documented(*COMMON_CODES), response_model=mapping_of(HistoryAnswer))
 async def get_history(user: UserId, web: Web, cursor: Cursor = None, limit: Limit = 50) -> dict[str, Any]:
     """What changed in the user's rows, newest first: before, after, by what message, and why (KC-4)."""
     async with connected(web.decider.pool) as connection:

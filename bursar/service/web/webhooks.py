@@ -23,6 +23,7 @@ from bursar.handlers.messages import (
 )
 from bursar.handlers.relay import RelayedEvent, relayed, type_of
 from bursar.service.deciding.decider import DatabaseUnavailable
+from bursar.service.web.answers.operators import ReceivedAnswer
 from bursar.service.web.dependencies import WebDependencies, connected, web_of
 from bursar.service.web.problems import documented, refused
 from bursar.service.web.publishing import confirmed
@@ -37,7 +38,9 @@ CODES = ("invalid_signature", "body_too_large", "broker_unavailable", "database_
 router = APIRouter(tags=["webhooks"])
 
 
-@router.post("/webhooks/stripe", response_class=Response, responses=documented(*CODES))
+@router.post(
+    "/webhooks/stripe", response_class=Response, responses={200: {"model": ReceivedAnswer}, **documented(*CODES)}
+)
 async def receive(request: Request) -> Response:
     """Take an event of Stripe's. An event type that we do not handle is counted, not an error."""
     web = web_of(request)  # without FastAPI's injection: this is the hot route
