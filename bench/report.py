@@ -29,7 +29,7 @@ class Measured:
 def report(measured: Measured, options: argparse.Namespace) -> dict[str, Any]:
     """Every figure. `ratios` are Bursar's events per second divided by each's; `best_peer` names no limit."""
     titles = {contender.name: contender.title for contender in CONTENDERS}
-    contenders = {
+    contenders: dict[str, dict[str, Any]] = {
         name: {
             "title": titles[name],
             "throughput": _figures(rounds),
