@@ -17,17 +17,22 @@ from bursar.service.web import (
 from bursar.service.web.credits import router as credits_router
 from bursar.service.web.dependencies import WebDependencies
 from bursar.service.web.documents import documents_router
+from bursar.service.web.documents.described import DescribedApp
 from bursar.service.web.health import health_router
 from bursar.service.web.problems import answer_with_problems
 from bursar.service.web.requests import BodyLimit, RequestScope
 
+ABOUT_ERRORS = """Errors are problem documents with a stable `code`. Beside those listed with a route, any route may
+answer `bad_request`, `method_not_allowed` and `unavailable`."""
+
 
 def make_app(dependencies: WebDependencies) -> FastAPI:
     """The app of `bursar web`. It opens and closes nothing: the process does."""
-    app = FastAPI(
+    app = DescribedApp(
         title="Bursar",
         version="1",
         summary="Billing worker: webhooks, commands and ticks.",
+        description=ABOUT_ERRORS,
         docs_url=None,  # it would load its scripts from other hosts
         redoc_url=None,
     )

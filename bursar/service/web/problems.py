@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from bursar.billing.errors import Refused, Retryable
 from bursar.service.deciding.decider import AccountBusy, DatabaseUnavailable
+from bursar.service.web.answers.problems import RETRY_AFTER, schema_of
 
 log = structlog.get_logger()
 
@@ -118,10 +119,7 @@ def documented(*codes: str) -> dict[int | str, dict[str, Any]]:
     of_commands = ("user_deleted",) if "busy" in codes else ()  # both are about the account that is decided on
     for code in sorted({*codes, *of_commands, "internal_error"}):
         by_status.setdefault(CODES[code][0], []).append(code)
-    return {
-        status: {"description": ", ".join(of_status), "content": {MEDIA_TYPE: {"schema": _schema(of_status)}}}
-        for status, of_status in by_status.items()
-    }
+    return {status: _documented(of_status) for status, of_status in by_status.items()}
 
 
 def answer_with_problems(app: FastAPI) -> None:
@@ -170,15 +168,8 @@ async def _on_http(_: Request, error: Exception) -> JSONResponse:
     return problem(code, CODES[code][1] + ".", status=error.status_code, headers=error.headers)
 
 
-def _schema(codes: list[str]) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["type", "title", "status", "detail", "code"],
-        "properties": {
-            "type": {"type": "string", "format": "uri"},
-            "title": {"type": "string"},
-            "status": {"type": "integer"},
-            "detail": {"type": "string"},
-            "code": {"type": "string", "enum": codes},
-        },
-    }
+def _documented(codes: list[str]) -> dict[str, Any]:
+    described = " ".join(f"`{code}`: {CODES[code][1]}." for code in codes)
+    content = {MEDIA_TYPE: {"schema": schema_of(codes)}}
+    may_be_asked_again = {"busy", "unavailable"} & {code.rpartition("_")[2] for code in codes}
+    return {"description": described, "content": content} | ({"headers": RETRY_AFTER} if may_be_asked_again else {})

@@ -26,6 +26,7 @@ from bursar.service.web.app import make_app
 from bursar.service.web.dependencies import Publisher, WebDependencies
 from bursar.service.web.health import Check
 from tests.billing.kiloclaw.making import CATALOGUE, NOW, event_json, subscription_json
+from tests.service.web.declared import DeclaredAnswers
 
 SECRET, OLD_SECRET = "whsec_new", "whsec_old"
 API, CRON = {"Authorization": "Bearer api-secret"}, {"Authorization": "Bearer cron-secret"}
@@ -68,6 +69,7 @@ class Served:
     """The app, what it was made of, and a client without a bearer."""
 
     app: FastAPI
+    declared: DeclaredAnswers
     client: httpx.AsyncClient
     decider: Decider
     publisher: FakePublisher
@@ -127,7 +129,7 @@ async def served(
     operation_budget_seconds: float = 20.0,
     **changes: Any,
 ) -> AsyncIterator[Served]:
-    """The app behind an in-process client; settings may be changed."""
+    """The app behind an in-process client, which compares answers with what is declared; settings may be changed."""
     remembering, metrics, checks = FakePublisher(), Metrics(), [Check("database", ok=True)]
 
     async def readiness() -> list[Check]:
@@ -151,9 +153,10 @@ async def served(
             publish_timeout_seconds=5.0 if publisher else 0.05,
         )
     )
-    transport = httpx.ASGITransport(app)
+    declared = DeclaredAnswers(app)
+    transport = httpx.ASGITransport(declared)
     async with httpx.AsyncClient(transport=transport, base_url="http://bursar.test") as client:
-        yield Served(app, client, decider, remembering, metrics, checks)
+        yield Served(app, declared, client, decider, remembering, metrics, checks)
 
 
 def signature(body: bytes, secret: str = SECRET, age_seconds: int = 0) -> str:
