@@ -76,15 +76,15 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         "a trial for whoever asks",
-        "billing/kiloclaw/trial.py",
+        "billing/kiloclaw/access.py",
         "return hosting.subscription is None and not hosting.instances and",
         "return hosting.subscription is None or",
     ),
     Bug(
-        "trials that end too early",
+        "trials that never end",
         "billing/kiloclaw/enforcement.py",
         "or not row.trial_ends_at or row.trial_ends_at >= facts.now:",
-        "or not row.trial_ends_at or row.trial_ends_at - timedelta(days=2) >= facts.now:",
+        "or not row.trial_ends_at or row.trial_ends_at + timedelta(days=999) >= facts.now:",
     ),
     Bug(
         "a suspension without its mail",
@@ -113,10 +113,10 @@ BUGS: tuple[Bug, ...] = (
         40,
     ),
     Bug(
-        "the cancellation flag is not followed",
+        "the period that Stripe tells is not followed",
         "billing/kiloclaw/following.py",
-        "cancel_at_period_end=subscription.cancel_at_period_end or subscription.cancel_at is not None,",
-        "cancel_at_period_end=row.cancel_at_period_end,",
+        "current_period_end=_period_end(subscription, offer.item),",
+        "current_period_end=row.current_period_end or offer.item.current_period_end,",
         40,
     ),
     Bug(
@@ -142,8 +142,9 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "what came early is forgotten",
         "billing/kiloclaw/stripe_events.py",
-        "free = row is None or (row.stripe_subscription_id",
-        "free = row is not None and (row.stripe_subscription_id",
+        "    known = (*hosting.early_events, early)",
+        "    known = hosting.early_events",
+        40,
     ),
     Bug(
         "a charge beyond the balance",

@@ -1,13 +1,15 @@
 """What may happen next, by weight: users, Stripe's customers, webhooks, the service's own work, and time."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 
 from bursar.service.simulation import at_stripe
 from bursar.service.simulation.commands import Command
+from bursar.service.simulation.due import due_crews, swept_partitions
 from bursar.service.simulation.simulation import Simulation
+from bursar.sweeps.checks import CHECKS
 
 LETS_REFILL = 0.8
 SOON_SPENT_CENTS = (2_000, 5_000, 5_000)
@@ -15,6 +17,9 @@ PLANS = ("standard", "standard", "commit")
 FUNDINGS = ("direct", "credits")
 LANE_LIMITS = (1, 2, 8, 256)
 ALL = 1_000
+MAX_PAGES = 20  # of a tick on a partition, one after the other
+CHECKED = 0.35  # the share of undisturbed whiles in which the checks are made, too: they are what costs most
+CHECKING = tuple(CHECKS.values())
 DROPPED_FOR = timedelta(days=3)
 
 # What a command asks for where it depends on nothing else.
@@ -42,7 +47,7 @@ def command(verb: str, weight: int) -> Action:
 
     async def act(simulation: Simulation) -> str:
         user_id = at_stripe.some_user(simulation)
-        argument = _argument(simulation, verb, user_id)
+        argument = argument_of(simulation, verb, user_id)
         return f"{user_id} {argument or ''} {await _given(simulation, verb, user_id, argument)}"
 
     return Action(verb, weight, act)
@@ -62,7 +67,7 @@ async def _live_on_credits(simulation: Simulation) -> str:
     outcomes.append(await _given(simulation, "buy_credits", user_id, simulation.rng.choice(SOON_SPENT_CENTS)))
     outcomes.append(await at_stripe.pay_checkout(simulation, user_id))
     await serve(simulation)
-    argument = _argument(simulation, "enroll", user_id)
+    argument = argument_of(simulation, "enroll", user_id)
     outcomes.append(await _given(simulation, "enroll", user_id, argument))
     return f"{user_id} {', '.join(outcomes)}"
 
@@ -77,7 +82,8 @@ async def _live_on_invoices(simulation: Simulation) -> str:
     return f"{user_id} {checked_out}, {paid}"
 
 
-def _argument(simulation: Simulation, verb: str, user_id: str) -> object:
+def argument_of(simulation: Simulation, verb: str, user_id: str) -> object:
+    """What a user who gives that command would ask for now."""
     drawn = DRAWN.get(verb)
     if drawn:
         return drawn(simulation.rng)
@@ -137,7 +143,10 @@ async def _take(simulation: Simulation) -> str:
 
 async def _page(simulation: Simulation) -> str:
     """A lane does a page of a tick."""
-    partition = simulation.rng.randrange(simulation.outside.queues.partitions)
+    swept = await simulation.outside.connections.asked(swept_partitions)
+    if not swept:
+        return "nothing"
+    partition = simulation.rng.choice(swept)
     return f"p{partition} {await simulation.on_some(lambda process: process.take_page(partition))}"
 
 
@@ -153,8 +162,16 @@ async def _tick(simulation: Simulation) -> str:
 
 async def _carry_out(simulation: Simulation) -> str:
     """A crew does what is due for it."""
-    name = simulation.rng.choice(sorted(simulation.processes[0].crews))
+    due = await _due(simulation)
+    if not due:
+        return "nothing"
+    name = simulation.rng.choice(due)
     return f"{name} {await simulation.on_some(lambda process: process.carry_out(name))}"
+
+
+async def _due(simulation: Simulation) -> list[str]:
+    clock = simulation.outside.clock
+    return await simulation.outside.connections.asked(lambda connection: due_crews(connection, clock.real_now))
 
 
 async def _retry(simulation: Simulation) -> str:
@@ -162,28 +179,42 @@ async def _retry(simulation: Simulation) -> str:
 
 
 async def serve(simulation: Simulation) -> str:
-    """An undisturbed while: everything that waits is done, as far as nothing fails."""
+    """An undisturbed while: everything that waits is done, as far as nothing fails; the checks take their time."""
+    has_checks = simulation.rng.random() < CHECKED
+    return await serve_all(simulation, without=() if has_checks else CHECKING)
+
+
+async def serve_all(simulation: Simulation, without: Collection[str] = ()) -> str:
+    """Likewise, but for those crews."""
     await _post(simulation, ALL)
     for partition in list(simulation.outside.queues.waiting):
         await simulation.on_some(lambda process, at=partition: process.take_batch(at, 256))  # type: ignore[misc]
-    for name in sorted(simulation.processes[0].crews):
+    done = ""
+    while name := next((one for one in await _due(simulation) if one > done and one not in without), None):
         await simulation.on_some(lambda process, at=name: process.carry_out(at))  # type: ignore[misc]
+        done = name
     return "done"
 
 
 async def sweep(simulation: Simulation) -> str:
     """A whole tick: made, sent on, and worked off by every partition."""
-    queues = simulation.outside.queues
     outcome = await _tick(simulation)
+    await work_off(simulation)
+    return outcome
+
+
+async def work_off(simulation: Simulation) -> None:
+    """The ticks that are there are sent on, and done page by page."""
+    queues = simulation.outside.queues
     for _ in range(len(queues.ticks)):
         await _expand(simulation)
     for partition in range(queues.partitions):
         if queues.lanes[partition]:
             await simulation.on_some(lambda process, at=partition: process.take_batch(at, 256))  # type: ignore[misc]
-        for _ in range(20):
+    for partition in await simulation.outside.connections.asked(swept_partitions):
+        for _ in range(MAX_PAGES):
             if await simulation.on_some(lambda process, at=partition: process.take_page(at)) != "True":  # type: ignore[misc]
                 break
-    return outcome
 
 
 def passing(name: str, weight: int, shortest: timedelta, longest: timedelta, *, is_undisturbed: bool = False) -> Action:

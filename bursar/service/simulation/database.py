@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import asyncpg
 
@@ -22,6 +22,8 @@ SETTINGS = {
     "jit": "off",
 }
 MADE_UP = ("simulated",)  # what troubles of ours say
+
+Answer = TypeVar("Answer")
 
 
 class Trouble(StrEnum):
@@ -64,6 +66,15 @@ class Connections:
         self.taken -= 1
         if not connection.is_closed():
             self.free.append(connection)
+
+    async def asked(self, ask: Callable[[Connection], Awaitable[Answer]]) -> Answer:
+        """What the database says, without anybody's process."""
+        connection = await self.take()
+        try:
+            with awaiting_answer():
+                return await ask(connection)
+        finally:
+            self.give_back(connection)
 
     async def end(self, connection: Connection) -> None:
         """It died with its process. Returns when Postgres has undone what was open, so that chance decides nothing."""

@@ -1,13 +1,14 @@
 """A process of the service: the real parts, wired to the simulated outside. Dead, it leaves only what it committed."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
 from bursar.billing.catalogue import Catalogue
 from bursar.db.decide import Limits
-from bursar.db.items import Item
+from bursar.db.items import Dedupe, Item, Outcome, OutcomeState
 from bursar.handlers.messages import ReceivedMessage, item_of
 from bursar.service.broker.batches import Batches
 from bursar.service.broker.lane import Lane
@@ -60,6 +61,13 @@ class Outside:
     mails: SimulatedMails
     catalogue: Catalogue
     metrics: Metrics
+    decided: dict[str, list[datetime]] = field(default_factory=dict)  # by message id, when it was
+
+    def note(self, outcomes: Sequence[Outcome]) -> None:
+        """What a process of the service committed."""
+        for one in outcomes:
+            if one.state is OutcomeState.APPLIED and one.item.dedupe is Dedupe.INBOX:
+                self.decided.setdefault(one.item.id, []).append(self.clock.now)
 
 
 @dataclass(slots=True)
@@ -86,6 +94,7 @@ class Process:
         self.publisher = SimulatedPublisher(outside.queues, self.mortality)
         limits = Limits(PARTITIONS, catalogue.kiloclaw.grace.destructions_per_day)
         self.decider = Decider(cast("Pool", self.pool), clock, limits)
+        self.decider.on_commit(outside.note)
         self.sweeping = Sweeping(self.decider, catalogue)
         joint = JointDecider(self.decider)
         self.batches = Batches(joint, self._decode, self.sweeping, metrics, clock=clock.real)

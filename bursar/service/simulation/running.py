@@ -1,26 +1,22 @@
 """Playing a seed: actions and faults as they are drawn, invariants all along, and peace at the end."""
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TypeVar
 
 from bursar.billing.catalogue import Catalogue
-from bursar.db.connections import Connection
 from bursar.service.observability.metrics import Metrics
 from bursar.service.simulation import facts as reading
-from bursar.service.simulation.actions import ACTIONS, serve, sweep
+from bursar.service.simulation.actions import ACTIONS, serve_all, sweep, work_off
 from bursar.service.simulation.commands import Command
 from bursar.service.simulation.database import Connections
 from bursar.service.simulation.faults import FAULTS, FaultKind, disarm
 from bursar.service.simulation.invariants import ALL_ALONG, AT_REST, Broken, check
-from bursar.service.simulation.loop import awaiting_answer
 from bursar.service.simulation.playground import empty
 from bursar.service.simulation.simulation import Simulation, Unexpected, new_simulation
 from bursar.service.simulation.truth import Truth
 
-Answer = TypeVar("Answer")
 FAULT_SHARE = 0.16  # of what is drawn
 MAX_SETTLING_ROUNDS = 400
 LINES_KEPT = 40
@@ -66,7 +62,7 @@ class Player:
 
     async def play(self, plan: Plan) -> Outcome:
         """From an empty database to the end."""
-        await self.asked(empty)
+        await self.connections.asked(empty)
         simulation = new_simulation(plan.seed, self.connections, self.catalogue, self.metrics)
         truth = Truth(simulation)
         run, broken = _Run(self, plan, simulation, truth), None
@@ -80,19 +76,10 @@ class Player:
         trace = simulation.trace
         return Outcome(plan, trace.digest, trace.counts, run.checks, trace.lines[-LINES_KEPT:], broken, run.steps_done)
 
-    async def asked(self, ask: Callable[[Connection], Awaitable[Answer]]) -> Answer:
-        """What the database says, without anybody's process."""
-        connection = await self.connections.take()
-        try:
-            with awaiting_answer():
-                return await ask(connection)
-        finally:
-            self.connections.give_back(connection)
-
     async def _fold_in(self, simulation: Simulation) -> None:
         """The final rows, Stripe's calls, and what the outside saw belong to the digest."""
-        simulation.trace.fold_in(await self.asked(reading.read_facts))
-        simulation.trace.fold_in(await self.asked(reading.read_history))
+        simulation.trace.fold_in(await self.connections.asked(reading.read_facts))
+        simulation.trace.fold_in(await self.connections.asked(reading.read_history))
         outside = simulation.outside
         simulation.trace.fold_in([outside.stripe.calls, outside.instances.history])
         simulation.trace.fold_in([[mail.key, mail.subject] for mail in outside.mails.sent])
@@ -138,8 +125,8 @@ class _Run:
         if commits == self._commits and not is_at_rest:
             return
         self._commits = commits
-        facts = await self.player.asked(reading.read_facts)
-        history = await self.player.asked(reading.read_history) if is_at_rest else {}
+        facts = await self.player.connections.asked(reading.read_facts)
+        history = await self.player.connections.asked(reading.read_history) if is_at_rest else {}
         self.truth.observe(facts)
         self.checks.update(check(ALL_ALONG, self.truth))
         if is_at_rest:
@@ -154,8 +141,8 @@ class _Run:
         was_quiet = False  # what a round's events made due is done by the tick of the next
         for number in range(MAX_SETTLING_ROUNDS):
             simulation.begin(f"rest {number}")
-            await sweep(simulation)
-            await serve(simulation)
+            await (sweep(simulation) if number else work_off(simulation))  # a tick comes after all else at the earliest
+            await serve_all(simulation)
             await simulation.on_some(lambda process: process.retries.retry_due())
             await self.look()
             was_quiet, is_quiet = self._is_quiet(), was_quiet and self._is_quiet()

@@ -66,9 +66,13 @@ class SimulatedStripe:
 
 
 def _may_meet(call: Call, fault: Fault) -> bool:
-    """A fault waits for a call to which it makes a difference: one that pays, or one that has an effect."""
+    """A fault waits for a call to which it makes a difference: one that pays, or one that has an effect. A page for a
+    checkout that is opened twice is none.
+    """
     if fault in PAYMENT_FAULTS:
         return call.method == "POST" and PAYING.search(call.path) is not None
+    if fault is Fault.TIMEOUT_AFTER and call.path.endswith("/checkout/sessions"):
+        return False
     return call.method == "POST" or fault not in OF_EFFECTS
 
 

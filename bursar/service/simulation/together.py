@@ -5,6 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bursar.db.connections import Connection
+from bursar.service.simulation.actions import argument_of
+from bursar.service.simulation.at_stripe import some_user
+from bursar.service.simulation.commands import Command
 from bursar.service.simulation.database import Trouble
 from bursar.service.simulation.loop import awaiting_answer
 from bursar.service.simulation.process import Process
@@ -12,6 +15,8 @@ from bursar.service.simulation.simulation import Simulation, Work
 
 LOOKS = 2_000  # for the second to wait for a lock, or to end
 LOOK_SECONDS = 0.001
+BY_A_USER = 0.5  # the share in which two commands meet, and not messages
+IN_TWO_WINDOWS = ("enroll", "enroll", "provision", "start_trial", "check_out", "renew_commit")
 
 
 @dataclass(slots=True)
@@ -61,8 +66,10 @@ async def _interleaved(simulation: Simulation, *, is_fenced: bool) -> str:
 
 
 def _chosen(simulation: Simulation) -> tuple[Work, Work] | None:
-    """What two do at once: the halves of a partition's messages, or a message and a command."""
+    """What two do at once: two commands of a user, the halves of a partition's messages, or a message and a command."""
     queues, rng = simulation.outside.queues, simulation.rng
+    if rng.random() < BY_A_USER:
+        return _two_commands(simulation)
     if not queues.waiting:
         return None
     partition = rng.choice(queues.waiting)
@@ -74,6 +81,17 @@ def _chosen(simulation: Simulation) -> tuple[Work, Work] | None:
 
     is_command = simulation.commands and len(queues.lanes[partition]) == 1
     return lane, simulation.sending(simulation.commands[-1]) if is_command else lane
+
+
+def _two_commands(simulation: Simulation) -> tuple[Work, Work] | None:
+    """A user who asks for the same in two windows: two commands, as their ids are not the same."""
+    user_id, verb = some_user(simulation), simulation.rng.choice(IN_TWO_WINDOWS)
+    if user_id in simulation.deleted:
+        return None
+    argument = argument_of(simulation, verb, user_id)
+    both = [Command(f"command-{simulation.step}-{verb}-{window}", verb, user_id, argument) for window in (1, 2)]
+    simulation.commands += both
+    return simulation.sending(both[0]), simulation.sending(both[1])
 
 
 async def _either(task: asyncio.Task[str], event: asyncio.Event) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from itertools import pairwise
 
 from bursar.billing.calendar import from_unix
 from bursar.service.simulation.invariants.form import Invariant
@@ -16,6 +17,12 @@ def nothing_is_parked(truth: Truth) -> Iterator[str]:
     for one in truth.facts["parked"]:
         if one["state"] == "parked":
             yield f"{one['message_id']} ({one['type']}): {one['error']}"
+
+
+def decided_once(truth: Truth) -> Iterator[str]:
+    for message_id, instants in truth.simulation.outside.decided.items():
+        if any(later - earlier < KEPT for earlier, later in pairwise(instants)):
+            yield f"{message_id} was decided {[f'{one:%Y-%m-%d %H:%M}' for one in instants]}"
 
 
 def one_operation(truth: Truth) -> Iterator[str]:
@@ -68,6 +75,7 @@ def ticks_are_done(truth: Truth) -> Iterator[str]:
 
 ALL_ALONG = (
     Invariant("MS-6", "no message of ours is parked", nothing_is_parked),
+    Invariant("MS-3", "a message that comes twice is decided once", decided_once),
     Invariant("KC-50", "an account has one operation at a time", one_operation),
 )
 AT_REST = (
