@@ -22,6 +22,13 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Ours:
+    """The key is ours; `began_at` is when it was first used for this command, be it by a request that died."""
+
+    began_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """What is known of a key that was used before; `status` is None while its request is in flight."""
 
@@ -30,16 +37,19 @@ class Known:
     answer: Any
 
 
-async def claim(connection: Connection, wanted: Claim) -> Known | None:
-    """Claim the key; None when it is ours, else what is known of the request that has it."""
-    ours = await connection.fetchval(
+async def claim(connection: Connection, wanted: Claim) -> Ours | Known:
+    """Claim the key; else what is known of the request that has it."""
+    began_at = await connection.fetchval(
         """
-        INSERT INTO idempotency AS known (scope, key, request_hash, created_at) VALUES ($1, $2, $3, $4)
+        INSERT INTO idempotency AS known (scope, key, request_hash, created_at, began_at) VALUES ($1, $2, $3, $4, $4)
         ON CONFLICT (scope, key) DO UPDATE SET
-            request_hash = excluded.request_hash, status = NULL, answer = NULL, created_at = excluded.created_at
+            request_hash = excluded.request_hash, status = NULL, answer = NULL, created_at = excluded.created_at,
+            released = false, began_at = CASE
+                WHEN known.created_at < $6 THEN excluded.began_at ELSE coalesce(known.began_at, known.created_at) END
         WHERE known.created_at < $6
-            OR (known.status IS NULL AND known.created_at < $5 AND known.request_hash = excluded.request_hash)
-        RETURNING true
+            OR (known.status IS NULL AND (known.released OR known.created_at < $5)
+                AND known.request_hash = excluded.request_hash)
+        RETURNING began_at
         """,
         wanted.scope,
         wanted.key,
@@ -48,7 +58,7 @@ async def claim(connection: Connection, wanted: Claim) -> Known | None:
         wanted.claimed_at - ABANDONED_AFTER,
         wanted.claimed_at - KEEP,
     )
-    return None if ours else await _known(connection, wanted)
+    return Ours(began_at) if began_at else await _known(connection, wanted)
 
 
 async def keep_answer(connection: Connection, ours: Claim, status: int, answer: Any) -> None:  # noqa: ANN401 - any JSON
@@ -67,7 +77,20 @@ async def keep_answer(connection: Connection, ours: Claim, status: int, answer: 
 
 
 async def release(connection: Connection, ours: Claim) -> None:
-    """Give the key back: the request came to no answer that may be kept."""
+    """Give the key back for the same request: it came to no answer that may be kept."""
+    await connection.execute(
+        """
+        UPDATE idempotency SET released = true
+        WHERE scope = $1 AND key = $2 AND created_at = $3 AND status IS NULL
+        """,
+        ours.scope,
+        ours.key,
+        ours.claimed_at,
+    )
+
+
+async def forget(connection: Connection, ours: Claim) -> None:
+    """Give the key back for any request: this one was not understood."""
     await connection.execute(
         "DELETE FROM idempotency WHERE scope = $1 AND key = $2 AND created_at = $3 AND status IS NULL",
         ours.scope,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import orjson
 import structlog
 from fastapi import Depends, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from fastapi.security import HTTPBearer
@@ -17,6 +18,7 @@ from pydantic import SecretStr
 from bursar.billing.errors import Refused
 from bursar.db import idempotency
 from bursar.db.clock import real_now
+from bursar.db.connections import Connection
 from bursar.service.deciding.decider import DatabaseUnavailable
 from bursar.service.settings import Settings
 from bursar.service.web.dependencies import WebDependencies, connected, web_of
@@ -104,10 +106,11 @@ async def _answered_once(request: Request, handle: Handle) -> Response:
     """The kept answer, or the first one, kept for 30 days; one that may differ next time is not kept."""
     web, claim = web_of(request), await _claim_of(request)
     async with connected(web.decider.pool) as connection:
-        known = await idempotency.claim(connection, claim)
-    if known:
-        return _answer_again(known, claim)
-    request.state.command_id = f"command:{_digest(f'{claim.scope} {claim.key}'.encode()).hex()}"
+        claimed = await idempotency.claim(connection, claim)
+    if isinstance(claimed, idempotency.Known):
+        return _answer_again(claimed, claim)
+    named = f"{claim.scope} {claim.key} {claimed.began_at.isoformat()}"
+    request.state.command_id = f"command:{_digest(named.encode()).hex()}"
     try:
         response = await handle(request)
     except Refused as refusal:
@@ -115,6 +118,9 @@ async def _answered_once(request: Request, handle: Handle) -> Response:
         if refusal.code in MAY_DIFFER or refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             await _settle(web, claim, None)
             return response
+    except RequestValidationError:
+        await _settle(web, claim, None, again=idempotency.forget)
+        raise
     except Exception:
         await _settle(web, claim, None)
         raise
@@ -145,12 +151,18 @@ def _answer_again(known: idempotency.Known, claim: idempotency.Claim) -> Respons
     )
 
 
-async def _settle(web: WebDependencies, claim: idempotency.Claim, response: Response | None) -> None:
+async def _settle(
+    web: WebDependencies,
+    claim: idempotency.Claim,
+    response: Response | None,
+    *,
+    again: Callable[[Connection, idempotency.Claim], Coroutine[Any, Any, None]] = idempotency.release,
+) -> None:
     """Keep the answer, or give the key back. Without a database the claim lapses; the effect stands."""
     try:
         async with connected(web.decider.pool) as connection:
             if response is None:
-                await idempotency.release(connection, claim)
+                await again(connection, claim)
             else:
                 await idempotency.keep_answer(
                     connection, claim, response.status_code, orjson.loads(bytes(response.body))

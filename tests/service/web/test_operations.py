@@ -74,6 +74,23 @@ async def test_a_command_is_answered_with_the_result_of_its_operation(web: Serve
     assert stripe.done == FORWARD
 
 
+async def test_after_thirty_days_a_key_is_a_new_commands(
+    web: Served, stripe: FakeStripe, connection: asyncpg.Connection
+) -> None:
+    await web.post(SELL, key="k1")
+    await connection.execute("UPDATE idempotency SET created_at = created_at - interval '30 days 1 minute'")
+    renewed = await web.post(SELL, key="k1")
+    assert (renewed.status_code, renewed.json()) == (200, {"paid": "pay_1"})
+    assert stripe.done == FORWARD * 2, "the command was carried out, not answered as the former one"
+
+
+async def test_another_body_under_a_key_that_has_no_answer_yet_is_refused(web: Served, stripe: FakeStripe) -> None:
+    stripe.failures = {"item": [Retryable("busy")] * ATTEMPTS}
+    assert (await web.post(SELL, key="k1")).status_code == 503
+    reused = await web.post(SELL, {"of": "another"}, key="k1")
+    assert (reused.status_code, reused.json()["code"]) == (422, "idempotency_key_reused")
+
+
 async def test_a_command_that_changes_nothing_at_stripe_answers_by_itself(web: Served, stripe: FakeStripe) -> None:
     assert (await web.post(LOCALLY)).json() == {"changed": True}
     assert stripe.made == []
@@ -217,7 +234,7 @@ async def test_an_answer_that_was_lost_is_found_in_the_step(
     web: Served, stripe: FakeStripe, connection: asyncpg.Connection
 ) -> None:
     await web.post(SELL, key="k1")
-    await connection.execute("DELETE FROM idempotency")
+    await connection.execute("UPDATE idempotency SET status = NULL, answer = NULL, released = true")
     assert (await web.post(SELL, key="k1")).json() == {"paid": "pay_1"}
     assert stripe.done == FORWARD
 
