@@ -169,7 +169,7 @@ async def _on_http(_: Request, error: Exception) -> JSONResponse:
 
 
 def _documented(codes: list[str]) -> dict[str, Any]:
-    described = " ".join(f"`{code}`: {CODES[code][1]}." for code in codes)
+    described = "\n".join(f"`{code}`: {CODES[code][1]}." for code in codes)
     content = {MEDIA_TYPE: {"schema": schema_of(codes)}}
     may_be_asked_again = {"busy", "unavailable"} & {code.rpartition("_")[2] for code in codes}
     return {"description": described, "content": content} | ({"headers": RETRY_AFTER} if may_be_asked_again else {})

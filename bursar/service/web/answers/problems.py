@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, get_args
 
-from pydantic import AnyUrl, Field
+from pydantic import Field
 
 from bursar.service.web.answers import Answer, example
 from bursar.service.web.answers.status import Activation, LockReason
@@ -13,6 +13,13 @@ PROBLEM = {"$ref": "#/components/schemas/Problem"}
 RETRY_AFTER = {
     "Retry-After": {"schema": {"type": "integer"}, "description": "In how many seconds to ask again, where that helps."}
 }
+
+
+class WrongField(Answer):
+    """A field of the request that is missing or wrong."""
+
+    field: str = Field(description="Such as `body.plan`.")
+    problem: str = Field(description="What is wrong with it, such as `missing`.")
 
 
 class Problem(Answer):
@@ -26,11 +33,14 @@ class Problem(Answer):
         code="busy",
     )
 
-    type: AnyUrl = Field(description="`urn:bursar:problem:` and the code.")
+    type: str = Field(description="`urn:bursar:problem:` and the code.", json_schema_extra={"format": "uri"})
     title: str
     status: int
     detail: str = Field(description="A sentence about this case.")
     code: str
+    errors: list[WrongField] = Field(
+        default_factory=list, description="Only of `invalid_request`: the wrong fields, without their values."
+    )
 
 
 # Further fields, by the code that brings them.
@@ -38,20 +48,6 @@ MEMBERS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "insufficient_credits": {
             "shortfall_microdollars": {"type": "integer", "description": "How much the balance is short."}
-        },
-        "invalid_request": {
-            "errors": {
-                "type": "array",
-                "description": "The wrong fields, without their values.",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "field": {"type": "string", "description": "Such as `body.plan`."},
-                        "problem": {"type": "string", "description": "What is wrong, such as `missing`."},
-                    },
-                    "required": ["field", "problem"],
-                },
-            }
         },
         "no_access": {
             "hasAccess": {"type": "boolean", "const": False},

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from bursar.service.web.documents.messages import channels_of
-from bursar.service.web.documents.routes import groups_of
+from bursar.service.web.documents.routes import groups_of, problem_fields_of
 
 # The pages load nothing: no scripts, nothing from other hosts.
 HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
@@ -61,7 +61,9 @@ def documents_router(asyncapi: Mapping[str, Any]) -> APIRouter:
 
 def openapi_page(document: Mapping[str, Any]) -> str:
     """An OpenAPI document as one HTML page."""
-    return _TEMPLATES.get_template("routes.html.j2").render(info=document["info"], groups=groups_of(document))
+    return _TEMPLATES.get_template("routes.html.j2").render(
+        info=document["info"], groups=groups_of(document), problem_fields=problem_fields_of(document)
+    )
 
 
 def asyncapi_page(document: Mapping[str, Any]) -> str:

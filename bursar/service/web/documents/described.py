@@ -6,6 +6,8 @@ from fastapi import FastAPI
 
 from bursar.service.web.answers.problems import Problem
 
+REFERENCE = "#/components/schemas/{model}"
+
 
 class DescribedApp(FastAPI):
     """An app whose routes name `Problem`, which is no model of any one answer."""
@@ -13,5 +15,6 @@ class DescribedApp(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The document, made once."""
         document = super().openapi()
-        document["components"]["schemas"].setdefault("Problem", Problem.model_json_schema())
+        form = Problem.model_json_schema(ref_template=REFERENCE)
+        document["components"]["schemas"].update(form.pop("$defs"), Problem=form)
         return document

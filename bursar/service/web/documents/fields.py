@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
@@ -9,6 +10,7 @@ import orjson
 
 Json = Mapping[str, Any]
 
+NOTHING: Json = MappingProxyType({})
 MAX_DEPTH = 4  # a description that refers to itself ends there
 BOUNDS = (
     ("minimum", "at least {:,}"),
@@ -45,20 +47,42 @@ def fields_of(schema: Json, document: Json, prefix: str = "", depth: int = 0) ->
     whole = resolved(schema, document)
     required = whole.get("required", ())
     for name, described in whole.get("properties", {}).items():
-        one = resolved(described, document)
-        yield Field(prefix + name, form_of(one), name in required, described.get("description", ""))
+        yield Field(prefix + name, form_of(described, document), name in required, described.get("description", ""))
         if depth < MAX_DEPTH:
-            yield from fields_of(one, document, f"{prefix}{name}.", depth + 1)
+            for mark, inner in _objects_in(described, document):
+                yield from fields_of(inner, document, f"{prefix}{name}{mark}.", depth + 1)
 
 
-def form_of(schema: Json) -> str:
+def form_of(schema: Json, document: Json = NOTHING) -> str:
     """What a value may be, in words."""
+    schema = resolved(schema, document)
     if "anyOf" in schema:
-        return " or ".join(dict.fromkeys(form_of(one) for one in schema["anyOf"]))
+        return " or ".join(dict.fromkeys(form_of(one, document) for one in schema["anyOf"]))
+    if "const" in schema:
+        return orjson.dumps(schema["const"]).decode().strip('"')
     if "enum" in schema:
         return " | ".join(str(one) for one in schema["enum"])
-    words = [str(schema.get("format") or schema.get("type", "anything"))]
+    words = [_kind_of(schema, document)]
     words += [says.format(schema[key]) for key, says in BOUNDS if key in schema and schema[key] != LARGEST]
     words += [f"as {schema['pattern']}"] if "pattern" in schema else []
     words += [f"default {orjson.dumps(schema['default']).decode()}"] if schema.get("default") is not None else []
     return ", ".join(words)
+
+
+def _kind_of(schema: Json, document: Json) -> str:
+    if schema.get("type") == "array" and schema.get("items"):
+        return f"list of {form_of(schema['items'], document)}"
+    if isinstance(schema.get("additionalProperties"), dict):
+        return f"object of {form_of(schema['additionalProperties'], document)}"
+    return str(schema.get("format") or schema.get("type", "anything"))
+
+
+def _objects_in(schema: Json, document: Json) -> Iterator[tuple[str, Json]]:
+    """The objects whose fields a value has, and how they are marked in a path: those of a list with `[]`."""
+    one = resolved(schema, document)
+    for alternative in one.get("anyOf", ()):
+        yield from _objects_in(alternative, document)
+    if one.get("items"):
+        yield from ((f"[]{mark}", inner) for mark, inner in _objects_in(one["items"], document))
+    if "properties" in one:
+        yield "", one
