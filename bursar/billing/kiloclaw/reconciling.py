@@ -86,16 +86,24 @@ def compared(
 def repaired(account: Account, finding: Finding, catalogue: Catalogue, now: datetime) -> Decision:
     """Have Stripe read, and the schedule of a commit plan kept; what is read decides (KC-30, KC-32, KC-40).
 
-    A subscription that no row is bound to is remembered as if its `created` had come now (KC-31).
+    A subscription that no row is bound to is remembered as if its `created` had come now (KC-31). One that a read saw
+    beside the active one that is bound changes nothing (KC-30).
     """
     found = finding.subscription
     row = hosting_of(account).subscription
+    if finding.kind is FindingKind.MISSING_HERE and found and row and _stayed_beside(row, found):
+        return Decision.nothing(account, "beside_a_live_one")
     if finding.kind is FindingKind.MISSING_HERE and found and not (row and row.stripe_subscription_id == found.id):
         return reading(_remembering(account, found, now), "repairs_asked")
     asked = reading(account, "repairs_asked")
     if row is None or not wants_schedule(row):
         return asked
     return replace(asked, steps=(*asked.steps, *keep_steps(account, row, catalogue)))
+
+
+def _stayed_beside(row: Subscription, found: StripeSubscription) -> bool:
+    was_read = row.last_read_at is not None and found.created is not None and row.last_read_at > found.created
+    return was_read and row.status == "active" and row.stripe_subscription_id is not None
 
 
 def _remembering(account: Account, found: StripeSubscription, now: datetime) -> Account:

@@ -128,16 +128,17 @@ class Reconciling:
     async def _note(self, report: Report, found: Sequence[Finding]) -> None:
         report.counts.update(one.kind for one in found)
         report.findings += found[: MAX_LISTED - len(report.findings)]
-        left = self._repairs - report.repairs_asked
         items = [
             repair_item(one, one.account_key, self._catalogue)
             for one in found
             if one.is_repairable and one.account_key is not None
-        ][: max(left, 0)]
-        for start in range(0, len(items), REPAIRS_AT_ONCE):
-            outcomes = await self._decider.decide(items[start : start + REPAIRS_AT_ONCE])
+        ]
+        while items and report.repairs_asked < self._repairs:
+            at_once = min(REPAIRS_AT_ONCE, self._repairs - report.repairs_asked)
+            outcomes = await self._decider.decide(items[:at_once])
             asked = [one for one in outcomes if one.decision and "repairs_asked" in one.decision.counts]
             report.repairs_asked += sum(one.state is OutcomeState.APPLIED for one in asked)
+            items = items[at_once:]
 
     async def _now(self) -> datetime:
         return (await self._decider.with_connection(self._decider.clock.situation)).now

@@ -15,7 +15,7 @@ from bursar.service.steps.step_crew import StepCrew
 from bursar.service.steps.together import Together
 from bursar.service.web.deleting import deleted
 from bursar.sweeps.checks import asking_for
-from tests.billing.kiloclaw.making import CATALOGUE, HOUR, a_paid_row, a_stripe_subscription
+from tests.billing.kiloclaw.making import CATALOGUE, HOUR, NOW, SECOND, a_paid_row, a_stripe_subscription
 from tests.service.checks.listing import FakeListing
 from tests.service.steps.acting import Acting, acting, having
 
@@ -153,6 +153,20 @@ async def test_ms_10_the_hourly_tick_reconciles_once_a_day(worker: Acting) -> No
         worker.clock.real_now += 12 * HOUR
     assert states == ["done", "dropped", "done"]
     assert await step(worker, FakeListing()) == "done", "asked for by name it runs"
+
+
+async def test_ms_10_what_no_read_can_change_uses_up_none_of_the_bound(worker: Acting) -> None:
+    """A second live subscription is reported each time: the first one stays (KC-30)."""
+    await known_here(worker, "ada", "eve", "mallory", last_read_at=NOW + SECOND)
+    beside = [at_stripe(user, id=f"sub_{user}_2") for user in ("ada", "eve")]
+    fitting = [at_stripe(user) for user in ("ada", "eve")]
+    stripe = FakeListing(subscriptions=[*beside, *fitting, at_stripe("mallory", status="past_due")])
+
+    report = await reconciled(worker, stripe, repairs=1)
+
+    assert (report.counts[FindingKind.MISSING_HERE], report.repairs_asked) == (2, 1)
+    reads = await worker.fetch("SELECT account_key FROM steps WHERE kind = 'read_subscriptions'")
+    assert reads == [("user:mallory",)]
 
 
 async def test_stripe_away_changes_nothing_and_the_step_waits(worker: Acting) -> None:
