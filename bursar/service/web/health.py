@@ -43,8 +43,8 @@ def health_router(metrics: Metrics, readiness: Readiness) -> APIRouter:
 
     @router.get(
         "/readyz",
-        response_model=ReadinessAnswer,
-        responses={503: {"model": ReadinessAnswer, "description": "A check is not ok."}},
+        response_model=mapping_of(ReadinessAnswer),
+        responses={503: {"model": mapping_of(ReadinessAnswer), "description": "A check is not ok."}},
     )
     async def readyz() -> JSONResponse:
         """Whether the process can do its work now: every check with its word on it."""

@@ -89,7 +89,7 @@ async def get_status(user: UserId, web: Web) -> dict[str, Any]:
     return billing_status(hosting, web.catalogue, now)
 
 
-@router.get("/access", responses=documented(*COMMON_CODES, "no_access"), response_model=AccessAnswer)
+@router.get("/access", responses=documented(*COMMON_CODES, "no_access"), response_model=mapping_of(AccessAnswer))
 async def get_access(user: UserId, web: Web) -> JSONResponse:
     """The gate of every operation on an instance: 200, or 403 with the reason (KC-100, KC-101)."""
     hosting, now = await _standing(web, user)

@@ -23,6 +23,7 @@ from bursar.handlers.messages import (
 )
 from bursar.handlers.relay import RelayedEvent, relayed, type_of
 from bursar.service.deciding.decider import DatabaseUnavailable
+from bursar.service.web.answers import mapping_of
 from bursar.service.web.answers.operators import ReceivedAnswer
 from bursar.service.web.dependencies import WebDependencies, connected, web_of
 from bursar.service.web.problems import documented, refused
@@ -39,7 +40,9 @@ router = APIRouter(tags=["webhooks"])
 
 
 @router.post(
-    "/webhooks/stripe", response_class=Response, responses={200: {"model": ReceivedAnswer}, **documented(*CODES)}
+    "/webhooks/stripe",
+    response_class=Response,
+    responses={200: {"model": mapping_of(ReceivedAnswer)}, **documented(*CODES)},
 )
 async def receive(request: Request) -> Response:
     """Take an event of Stripe's. An event type that we do not handle is counted, not an error."""

@@ -43,6 +43,26 @@ async def test_ms_13_routes_stand_by_their_subject(web: Served) -> None:
     assert len(anchors) == len(set(anchors))
 
 
+async def test_ms_13_a_route_shows_what_comes_back(web: Served) -> None:
+    groups = groups_of((await web.client.get("/openapi.json")).json())
+    [status] = [route for route in groups["kiloclaw"] if route.path.endswith("/status")]
+    [answer] = status.answers
+    forms = {field.name: field.form for field in answer.fields}
+    assert (answer.status, forms["trial"], forms["trial.endsAt"]) == ("200", "object or null", "date-time")
+    assert '"lockReason": null' in answer.example
+
+    [listed] = next(route for route in groups["credits"] if route.path.endswith("/transactions")).answers
+    assert {field.name: field.form for field in listed.fields}["entries[].amount_microdollars"] == "integer"
+    enroll = next(route for route in groups["credits"] if route.path.endswith("/enroll"))
+    [short] = [one for one in enroll.problems if one.status == "402"]
+    assert "`insufficient_credits`: The balance is too low." in short.codes
+    assert "shortfall_microdollars" in [field.name for field in short.fields]
+
+    page = (await web.client.get("/docs")).text
+    for text in ("entries[].business_key", "shortfall_microdollars", "&#34;lockReason&#34;: null", "errors[].field"):
+        assert text in page
+
+
 def test_ms_13_every_form_of_message_is_on_the_page() -> None:
     page = asyncapi_page(asyncapi_document())
     for text in ("bursar.accounts", "bursar.ticks", "p00 ... p31", "stripe.invoice.paid", "traceparent", "due_at"):
@@ -69,6 +89,9 @@ def test_what_a_document_says_is_text_on_the_page() -> None:
         ({"anyOf": [{"type": "boolean"}, {"type": "null"}]}, "boolean or null"),
         ({"enum": ["standard", "commit"], "type": "string"}, "standard | commit"),
         ({"type": "string", "maxLength": 5, "pattern": "^a$"}, "string, at most 5 characters, as ^a$"),
+        ({"type": "array", "items": {"type": "integer"}}, "list of integer"),
+        ({"type": "object", "additionalProperties": {"type": "integer"}}, "object of integer"),
+        ({"type": "boolean", "const": True}, "true"),
         ({}, "anything"),
     ],
 )

@@ -7,10 +7,15 @@ with its model, so that neither moves without the other.
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import orjson
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
+
+# The model is put among the named ones afterwards: pydantic would repeat it in each route. Its examples are texts until
+# then: FastAPI would drop their nulls.
+NAME = "x-name"
 
 
 class Answer(BaseModel):
@@ -30,7 +35,9 @@ class _DescribedBy:
     model: type[Answer]
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, describe: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return describe(self.model.__pydantic_core_schema__)
+        schema = describe(self.model.__pydantic_core_schema__)
+        texts = [orjson.dumps(one).decode() for one in schema.get("examples", ())]
+        return schema | {NAME: self.model.__name__} | ({"examples": texts} if texts else {})
 
 
 def mapping_of(model: type[Answer]) -> Any:  # noqa: ANN401 - an annotation is no type

@@ -14,6 +14,7 @@ from bursar.service.web.documents.routes import groups_of, problem_fields_of
 
 # The pages load nothing: no scripts, nothing from other hosts.
 HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+ASYNCAPI = {"type": "object", "description": "An AsyncAPI 3.0 document."}
 
 
 def _with_code(text: str) -> Markup:
@@ -45,7 +46,9 @@ def documents_router(asyncapi: Mapping[str, Any]) -> APIRouter:
     @router.get(
         "/asyncapi.json",
         response_class=Response,
-        responses={200: {"content": {"application/json": {"schema": {"type": "object"}}}}},
+        responses={
+            200: {"content": {"application/json": {"schema": {"type": "object", "description": "AsyncAPI 3.0."}}}}
+        },
     )
     async def asyncapi_json() -> Response:
         """Every form of message, as an AsyncAPI document."""
