@@ -157,7 +157,7 @@ BUGS: tuple[Bug, ...] = (
         "service/steps/operations.py",
         'key = f"{step.key}:{step.asked}:{journal.round}:{call.name}"',
         'key = f"{step.key}:{step.asked}:{step.attempts}:{call.name}"',
-        80,
+        120,
     ),
     Bug(
         "a tick's message that is taken for done",

@@ -70,3 +70,14 @@ def test_a_decline_waits_for_a_call_that_pays() -> None:
     assert answer[1] == 402
     assert [one["amount"] for one in automatic_top_ups(world)] == [2_000]
     assert payments_of_ours(world) == []
+
+
+def test_what_waits_for_a_payment_leaves_every_other_call_alone() -> None:
+    world, customer_id, method = a_world()
+    stripe = SimulatedStripe(world, next_payment_fault=Fault.TIMEOUT_AFTER)
+    assert stripe.answer(Call("POST", f"/v1/customers/{customer_id}", {"name": "Ada"}, HEADERS))
+    params = {"amount": "2000", "currency": "usd", "customer": customer_id, "payment_method": method}
+    params |= {"confirm": "true", "off_session": "true"}
+
+    assert stripe.answer(Call("POST", "/v1/payment_intents", {**params, "metadata": TOP_UP}, HEADERS)) is None
+    assert [one.paid_cents for one in payments_of_ours(world)] == [2_000]

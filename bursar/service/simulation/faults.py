@@ -8,10 +8,12 @@ from bursar.service.simulation.dying import Point
 from bursar.service.simulation.outside import Answer
 from bursar.service.simulation.process import Process
 from bursar.service.simulation.simulation import Simulation
+from bursar.service.simulation.stripe import OF_EFFECTS
 from bursar.service.simulation.together import at_once, overtaken_by_another
 from bursar.service.stripe_stand_in.faults import Fault
 
 MAX_PASSES = 3  # of a point, before the process dies there
+FOR_PAYMENT = 0.7  # the share that waits for a call that pays, which must not be made twice
 
 
 class FaultKind(StrEnum):
@@ -113,6 +115,9 @@ def _database(trouble: Trouble) -> Arm:
 
 def _stripe(fault: Fault) -> Arm:
     async def arm(simulation: Simulation) -> str:
+        if fault in OF_EFFECTS and simulation.rng.random() < FOR_PAYMENT:
+            simulation.outside.stripe.next_payment_fault = fault
+            return "armed for a payment"
         simulation.outside.stripe.next_fault = fault
         return "armed"
 
@@ -220,7 +225,8 @@ def disarm(simulation: Simulation) -> None:
     """Nothing fails any more."""
     outside = simulation.outside
     outside.queues.lose_confirms = 0
-    outside.stripe.next_fault = outside.instances.next_answer = outside.mails.next_answer = None
+    outside.stripe.next_fault = outside.stripe.next_payment_fault = None
+    outside.instances.next_answer = outside.mails.next_answer = None
     for process in simulation.processes:
         process.mortality.disarm()
         process.pool.trouble = None

@@ -18,7 +18,7 @@ from bursar.service.simulation.simulation import Simulation, Unexpected, new_sim
 from bursar.service.simulation.truth import Truth
 
 FAULT_SHARE = 0.16  # of what is drawn
-MAX_SETTLING_ROUNDS = 400
+MAX_SETTLING_ROUNDS = 100
 LINES_KEPT = 40
 WEIGHTS = [one.weight for one in ACTIONS]
 KINDS = list(FaultKind)

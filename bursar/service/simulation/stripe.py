@@ -35,6 +35,7 @@ class SimulatedStripe:
 
     world: World
     next_fault: Fault | None = None
+    next_payment_fault: Fault | None = None  # of a call that pays, of which there are few: it waits for one
     calls: list[tuple[str, str, object, str | None]] = field(default_factory=list)
     answering: Answering = field(init=False)
 
@@ -50,9 +51,8 @@ class SimulatedStripe:
     def answer(self, call: Call) -> tuple[bytes, int, Mapping[str, str]] | None:
         """None where the caller gets no answer."""
         self.calls.append((call.method, call.path, call.params, call.idempotency_key))
-        fault = self.next_fault
-        if fault and _may_meet(call, fault):
-            self.next_fault = None
+        fault = self._fault_of(call)
+        if fault:
             self.answering.faults.next(f"{call.method} {call.path}", fault)
         begun = self.answering.begin(call)
         self.answering.end(call, begun)
@@ -60,20 +60,29 @@ class SimulatedStripe:
             return None
         return orjson.dumps(begun.answer.body), int(begun.answer.status), begun.answer.headers
 
+    def _fault_of(self, call: Call) -> Fault | None:
+        if self.next_payment_fault and _pays(call):
+            fault, self.next_payment_fault = self.next_payment_fault, None
+            return fault
+        if self.next_fault and _may_meet(call, self.next_fault):
+            fault, self.next_fault = self.next_fault, None
+            return fault
+        return None
+
     def all(self, kind: str, **fields: object) -> list[JsonObject]:
         """Its objects with these fields, oldest first."""
         return self.world.all(kind, **fields)
 
 
 def _may_meet(call: Call, fault: Fault) -> bool:
-    """A fault waits for a call to which it makes a difference: one that pays, or one that has an effect. A page for a
-    checkout that is opened twice is none.
-    """
+    """A fault waits for a call to which it makes a difference: one that pays, or one that has an effect."""
     if fault in PAYMENT_FAULTS:
-        return call.method == "POST" and PAYING.search(call.path) is not None
-    if fault is Fault.TIMEOUT_AFTER and call.path.endswith("/checkout/sessions"):
-        return False
+        return _pays(call)
     return call.method == "POST" or fault not in OF_EFFECTS
+
+
+def _pays(call: Call) -> bool:
+    return call.method == "POST" and PAYING.search(call.path) is not None
 
 
 def stripe_gateway(outside: SimulatedStripe, mortality: Mortality, metrics: Metrics) -> StripeGateway:
