@@ -52,7 +52,7 @@ class TransactionsAnswer(Answer):
                 "amount_microdollars": 50_000_000,
                 "kind": "deposit",
                 "description": "Credit top-up",
-                "business_key": "stripe-payment:pi_3QxK",
+                "business_key": "deposit:pi_3QxK",
                 "payment_id": "pi_3QxK",
                 "cause": "evt_1QxK",
                 "created_at": "2026-06-01T08:00:00Z",
