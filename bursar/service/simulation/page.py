@@ -27,6 +27,9 @@ in the end: no database that somebody uses is touched, and no broker is needed. 
 their names begin with `bursar_simulate_`.) The exit code is 1 when something does not hold. `--json` prints the
 figures.
 
+`make test` plays 200 seeds: 180 of 30 steps, and 20 of 120, which are lives of many months. On a small machine one of
+30 steps takes about 0.4 s of processor time, one of 120 steps 1.2 s, a third of it in Postgres.
+
 ## What is real and what is simulated
 
 Real: decisions, handlers, sweeps, steps with their journals, lanes, retries, ticks, the Stripe gateway with Stripe's
@@ -48,8 +51,8 @@ and `--without` the actions and faults that are not needed. A step that is left 
 draw, so the rest stays as it was. `--no-shrink` prints the first failure as it is.
 
 That it can fail is tested, too: `tests/simulation/planted.py` lists bugs that people make, and a test plants each of
-them in a copy of the code and expects the simulation to notice. It takes many minutes and is not part of `make test`:
-`pytest -m planted tests/simulation`.
+them in a copy of the code and expects the simulation to notice within so many seeds, 1 to 120. It takes many minutes
+and is not part of `make test`: `pytest -m planted tests/simulation`.
 
 ## What may happen
 
