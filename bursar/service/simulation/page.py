@@ -51,7 +51,7 @@ and `--without` the actions and faults that are not needed. A step that is left 
 draw, so the rest stays as it was. `--no-shrink` prints the first failure as it is.
 
 That it can fail is tested, too: `tests/simulation/planted.py` lists bugs that people make, and a test plants each of
-them in a copy of the code and expects the simulation to notice within so many seeds, 1 to 120. It takes many minutes
+them in a copy of the code and expects the simulation to notice within 20 to 120 seeds. It takes many minutes
 and is not part of `make test`: `pytest -m planted tests/simulation`.
 
 ## What may happen
