@@ -7,7 +7,7 @@ from tests.simulation.playing import simulated
 pytestmark = pytest.mark.lengthy
 
 # Two minutes on two cores for all of them: many short lives, and some of many months.
-SEEDS_BY_STEPS = {30: 180, 120: 20}
+SEEDS_BY_STEPS = {30: 280, 120: 20}
 
 
 @pytest.mark.timeout(600)  # a machine with other work takes longer
