@@ -27,7 +27,7 @@ in the end: no database that somebody uses is touched, and no broker is needed. 
 their names begin with `bursar_simulate_`.) The exit code is 1 when something does not hold. `--json` prints the
 figures.
 
-`make test` plays 200 seeds: 180 of 30 steps, and 20 of 120, which are lives of many months. On a small machine one of
+`make test` plays 300 seeds: 280 of 30 steps, and 20 of 120, which are lives of many months. On a small machine one of
 30 steps takes about 0.4 s of processor time, one of 120 steps 1.2 s, a third of it in Postgres.
 
 ## What is real and what is simulated
