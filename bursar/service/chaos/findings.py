@@ -42,7 +42,6 @@ class Findings:
 async def find(connection: Connection) -> Findings:
     """Everything the verdict asks for, in the database."""
     inbox = await connection.fetch("SELECT message_id FROM inbox WHERE message_id LIKE 'evt\\_%'")
-    ticks, open_ticks = await _ticks(connection)
     return Findings(
         inbox=[row["message_id"] for row in inbox],
         changes=await connection.fetchval("SELECT count(*) FROM change_log"),
@@ -53,8 +52,8 @@ async def find(connection: Connection) -> Findings:
         balances=await _balances(connection),
         parked=await figures.parked_messages(connection),
         open_steps=await figures.open_steps(connection),
-        ticks=ticks,
-        open_ticks=open_ticks,
+        ticks=await connection.fetchval("SELECT count(*) FROM ticks"),
+        open_ticks=await open_ticks(connection),
     )
 
 
@@ -92,17 +91,16 @@ async def _balances(connection: Connection) -> dict[str, int]:
     return {row["user_id"]: row["balance"] for row in rows}
 
 
-async def _ticks(connection: Connection) -> tuple[int, int]:
-    """How many there are, and how many of them are not through on every partition."""
-    row = await connection.fetchrow(
+async def open_ticks(connection: Connection) -> int:
+    """How many ticks are not through on every partition."""
+    count: int = await connection.fetchval(
         """
-        SELECT count(*) AS ticks, count(*) FILTER (WHERE expanded_at IS NULL OR partitions <> (
+        SELECT count(*) FROM ticks WHERE expanded_at IS NULL OR partitions <> (
             SELECT count(*) FROM tick_partitions AS one WHERE one.tick_id = ticks.id AND one.state <> 'running'
-        )) AS open_ticks
-        FROM ticks
+        )
         """
     )
-    return row["ticks"], row["open_ticks"]
+    return count
 
 
 async def messages_left(amqp_url: str, partitions: int) -> dict[str, int]:

@@ -10,12 +10,12 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
-from tenacity import AsyncRetrying, RetryError, retry_if_result, stop_after_delay, wait_fixed
 
 from bursar.db.clock import set_business_time
 from bursar.db.migrate import migrate
 from bursar.service.chaos.delivery import Couriers, Deliveries, Endpoint
 from bursar.service.chaos.disturbances import Stage, disturb
+from bursar.service.chaos.ending import faults_of_ending
 from bursar.service.chaos.findings import Findings, find, messages_left
 from bursar.service.chaos.keeping import KeptProcess
 from bursar.service.chaos.load import Load, delivery_order
@@ -24,15 +24,12 @@ from bursar.service.chaos.service import own_secrets, running_service, settings_
 from bursar.service.chaos.verdict import delivery_faults, faults_in
 from bursar.service.chaos.watching import Watch
 from bursar.service.deciding.decider import UNAVAILABLE
-from bursar.service.demo.product import DemoFailedError
-from bursar.service.demo.quiet import PARTITIONS, quiet_watch
+from bursar.service.demo.quiet import PARTITIONS
 from bursar.service.demo.stand_ins import running_stand_ins
 from bursar.service.processes.starting import require_unused
 from bursar.service.processes.supervision import wait_or_stop
 from bursar.service.servers import Servers
 
-POLL_SECONDS = 0.1
-TICKS_SECONDS = 120.0  # a tick whose message was lost is looked for once a minute
 HOUR = timedelta(hours=1)
 
 
@@ -82,7 +79,7 @@ async def _play(
     async with asyncio.TaskGroup() as group:
         group.create_task(watch.run(watched))
         await _deliver_under_disturbances(course, settings, Stage(servers, processes, watch), on_delivered)
-        faults = await _quiet_faults(servers)
+        faults = await faults_of_ending(servers.database_url, servers.amqp_url)
         await watch.settle()
         watched.set()
     seconds = time.monotonic() - began_at
@@ -116,36 +113,10 @@ async def _pass_hours(database_url: str, course: Course, stop: asyncio.Event) ->
             await _set_clock(database_url, now)
 
 
-async def _quiet_faults(servers: Servers) -> list[str]:
-    """Wait until nothing is left to do; what is left all the same is a fault."""
-    try:
-        async with quiet_watch(servers.database_url, servers.amqp_url) as quiet:
-            await quiet.wait()
-        retrying = AsyncRetrying(
-            retry=retry_if_result(lambda open_ticks: open_ticks > 0),
-            wait=wait_fixed(POLL_SECONDS),
-            stop=stop_after_delay(TICKS_SECONDS),
-        )
-        await retrying(_open_ticks, servers.database_url)
-    except DemoFailedError as error:
-        return [str(error)]
-    except RetryError:
-        return []  # the verdict names them
-    return []
-
-
-async def _open_ticks(database_url: str) -> int:
-    return (await _in_database(database_url)).open_ticks
-
-
 async def _found(servers: Servers) -> tuple[Findings, dict[str, int]]:
-    return await _in_database(servers.database_url), await messages_left(servers.amqp_url, PARTITIONS)
-
-
-async def _in_database(database_url: str) -> Findings:
-    connection = await asyncpg.connect(database_url)
+    connection = await asyncpg.connect(servers.database_url)
     try:
-        return await find(connection)
+        return await find(connection), await messages_left(servers.amqp_url, PARTITIONS)
     finally:
         await connection.close()
 
