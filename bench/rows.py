@@ -1,4 +1,4 @@
-"""The database that every round begins with: the product's tables, an account and a credit-funded row for each user."""
+"""The database that every round begins with: an account, a credit-funded row and a paid first period for each user."""
 
 import secrets
 from collections.abc import AsyncIterator
@@ -13,6 +13,8 @@ from bursar.billing.account import partition_of, user_key
 from bursar.db.connections import Connection
 from bursar.db.migrate import migrate
 from bursar.service.demo.generator import BEGINS_AT
+
+AMOUNT_MICRODOLLARS = 54_000_000
 
 
 @asynccontextmanager
@@ -74,5 +76,17 @@ async def _fill(connection: Connection, users: int) -> None:
         [subscription_id(number) for number in range(users)],
         BEGINS_AT,
         BEGINS_AT + timedelta(seconds=PERIOD_SECONDS),
+    )
+    await connection.execute(
+        """
+        INSERT INTO credit_transactions
+            (user_id, kind, amount_microdollars, description, business_key, payment_id, cause, created_at)
+        SELECT user_id, kind, sign * $2, 'First period', kind || ':' || user_id, 'first:' || user_id, 'first', $3
+        FROM unnest($1::text[]) AS user_id
+            CROSS JOIN (VALUES ('settlement_deposit', 1), ('settlement_charge', -1)) AS half (kind, sign)
+        """,
+        names,
+        AMOUNT_MICRODOLLARS,
+        BEGINS_AT,
     )
     await connection.execute("VACUUM ANALYZE")

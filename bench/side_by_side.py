@@ -25,6 +25,7 @@ from bench.relay import RelayRound, relay_rounds
 from bench.report import Measured, print_report, report
 from bench.rounds import Latency, Place, Throughput, latency, throughput
 from bench.rows import template
+from bursar.db.connections import RANDOM_PAGE_COST
 from bursar.service.servers import Servers, running_servers
 
 ROOT, INSTANCE = Path(".bursar"), "bench"
@@ -44,6 +45,8 @@ def main() -> None:
         raise SystemExit("The peers are not installed; `make bench` does that.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what was started is ended
     with running_servers(INSTANCE, durable=True, root=ROOT) as servers:
+        if servers.postgres:
+            asyncio.run(_know_the_disk(servers.database_url))
         can_date = _dating_commits(servers)
         measured = asyncio.run(_measure(servers, options, can_date=can_date))
     print_report(console, _kept(measured, options))
@@ -80,6 +83,14 @@ def _options() -> argparse.Namespace:
 
 def _names() -> list[str]:
     return [contender.name for contender in CONTENDERS]
+
+
+async def _know_the_disk(database_url: str) -> None:
+    """What Bursar's sessions say of themselves, for all contenders: how much a probe of an index costs."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(f"ALTER SYSTEM SET random_page_cost = {RANDOM_PAGE_COST}")
+    await connection.execute("SELECT pg_reload_conf()")
+    await connection.close()
 
 
 def _dating_commits(servers: Servers) -> bool:

@@ -38,8 +38,3 @@ async def make_accounts(connection: Connection, keys: Collection[str], partition
         missing,
         [partition_of(key, partitions) for key in missing],
     )
-
-
-async def touch_accounts(connection: Connection, keys: Collection[str]) -> None:
-    """Count a change of these accounts."""
-    await connection.execute("UPDATE accounts SET version = version + 1 WHERE key = ANY($1::text[])", list(keys))

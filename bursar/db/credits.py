@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+
+from asyncpg import Record
 
 from bursar.billing.account import user_id_of
 from bursar.billing.credits.ledger import Credits, Entry, EntryKind
@@ -10,6 +13,7 @@ from bursar.db import early_reversals
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
 
+ENTRY_FIELDS = ("kind", "amount_microdollars", "description", "business_key", "cause", "payment_id")
 MAX_ENTRIES_LOADED = 1_000  # of each account; an older entry's key is the unique index's to refuse
 
 
@@ -37,40 +41,25 @@ class PostedEntry:
 
 
 async def load(connection: Connection, keys: list[str]) -> Mapping[str, Credits]:
-    """The credit parts of these accounts, in two statements whatever their number."""
-    users = [user_id for user_id in map(user_id_of, keys) if user_id]
-    counters = await connection.fetch(
+    """The credit parts of these accounts, in one statement whatever their number."""
+    users = {user_id: key for key in keys if (user_id := user_id_of(key))}
+    rows = await connection.fetch(
         """
-        SELECT user_id, acquired_microdollars, used_microdollars, EXISTS (
-            SELECT FROM credit_mismatches AS mismatch
-            WHERE mismatch.user_id = account.user_id AND mismatch.cleared_at IS NULL) AS stopped
-        FROM credit_accounts AS account WHERE user_id = ANY($1::text[])
+        SELECT owner.user_id,
+            (SELECT (acquired_microdollars, used_microdollars) FROM credit_accounts AS account
+                WHERE account.user_id = owner.user_id) AS counters,
+            EXISTS (SELECT FROM credit_mismatches AS mismatch
+                WHERE mismatch.user_id = owner.user_id AND mismatch.cleared_at IS NULL) AS charges_stopped,
+            ARRAY(SELECT (kind, amount_microdollars, description, business_key, cause, payment_id) FROM (
+                SELECT * FROM credit_transactions WHERE user_id = owner.user_id ORDER BY id DESC LIMIT $2
+            ) AS newest ORDER BY id) AS entries
+        FROM unnest($1::text[]) AS owner (user_id)
         """,
-        users,
-    )
-    entries = await connection.fetch(
-        """
-        SELECT newest.* FROM unnest($1::text[]) AS owner (id) CROSS JOIN LATERAL (
-            SELECT id, user_id, kind, amount_microdollars, description, business_key, cause, payment_id
-            FROM credit_transactions WHERE user_id = owner.id ORDER BY id DESC LIMIT $2) AS newest
-        ORDER BY newest.id
-        """,
-        users,
+        list(users),
         MAX_ENTRIES_LOADED,
     )
-    posted: dict[str, list[Entry]] = {}
-    for row in entries:
-        posted.setdefault(row["user_id"], []).append(_entry(row))
-    known = {row["user_id"]: (row["acquired_microdollars"], row["used_microdollars"]) for row in counters}
-    stopped = {row["user_id"] for row in counters if row["stopped"]}
-    return {
-        key: Credits(
-            *known.get(user_id_of(key), (0, 0)),
-            tuple(posted.get(user_id_of(key) or "", ())),
-            charges_stopped=user_id_of(key) in stopped,
-        )
-        for key in keys
-    }
+    loaded = {users[row["user_id"]]: _credits(row) for row in rows}
+    return {key: loaded.get(key) or Credits() for key in keys}
 
 
 async def save(connection: Connection, changes: list[Change[Credits]], context: SaveContext) -> None:
@@ -133,6 +122,11 @@ async def bury(connection: Connection, user_id: str, tombstone: str) -> int:
     return moved
 
 
-def _entry(row: Mapping[str, object]) -> Entry:
-    fields = {name: row[name] for name in ("amount_microdollars", "description", "business_key", "cause", "payment_id")}
-    return Entry(kind=EntryKind(str(row["kind"])), **fields)  # type: ignore[arg-type]  # as the columns are
+def _credits(row: Record) -> Credits:
+    entries = tuple(_entry(**dict(zip(ENTRY_FIELDS, entry, strict=True))) for entry in row["entries"])
+    acquired_microdollars, used_microdollars = row["counters"] or (0, 0)
+    return Credits(acquired_microdollars, used_microdollars, entries, charges_stopped=row["charges_stopped"])
+
+
+def _entry(kind: str, **fields: Any) -> Entry:  # noqa: ANN401 - as the columns are
+    return Entry(kind=EntryKind(kind), **fields)

@@ -113,7 +113,6 @@ async def _fold_and_save(connection: Connection, fresh: list[Item], situation: S
     changed = folded.changed(before)
     if changed:
         await save_accounts(connection, before, changed, context)
-        await accounts.touch_accounts(connection, changed)
     if folded.changes:
         await change_log.append(connection, folded.changes, situation.now)
     if asked := folded.steps:

@@ -1,12 +1,12 @@
 """The rows of hosted-instance customers: loaded and saved for many accounts at once."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from datetime import datetime
 from operator import attrgetter, itemgetter
 from typing import Any
 
+import orjson
 from asyncpg import Record
 
 from bursar.billing.account import CUSTOMER_PREFIX, partition_of, user_id_of
@@ -16,57 +16,35 @@ from bursar.db import users
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
 
+INSTANCE_FIELDS = tuple(field.name for field in fields(Instance))
 SUBSCRIPTION_FIELDS = tuple(field.name for field in fields(Subscription))
 _values, _columns_of = attrgetter(*SUBSCRIPTION_FIELDS), itemgetter(*SUBSCRIPTION_FIELDS)
 
 
 async def load(connection: Connection, keys: list[str]) -> Mapping[str, Hosting]:
-    """The KiloClaw parts of these accounts, in five statements whatever their number."""
+    """The KiloClaw parts of these accounts, in two statements whatever their number."""
     subscriptions = await connection.fetch(
+        "SELECT * FROM kiloclaw_subscriptions WHERE account_key = ANY($1::text[])", keys
+    )
+    others = await connection.fetch(
         """
-        SELECT row.*, failure.boundary AS unresolved_renewal_at FROM kiloclaw_subscriptions AS row
-        LEFT JOIN renewal_failures AS failure ON failure.subscription_id = row.id
-            AND failure.boundary = row.credit_renewal_at AND failure.state = 'unresolved'
-        WHERE row.account_key = ANY($1::text[])
+        SELECT owner.key,
+            ARRAY(SELECT (id, account_key, created_at, desired_state, generation, done_generation, destroying_since,
+                    destroyed_at)
+                FROM kiloclaw_instances WHERE account_key = owner.key ORDER BY created_at, id) AS instances,
+            ARRAY(SELECT (email_type, cycle, state) FROM kiloclaw_email_log WHERE account_key = owner.key) AS mails,
+            ARRAY(SELECT (event_id, stripe_subscription_id, stripe_customer_id, type, occurred_at, paid_period::text)
+                FROM early_events WHERE account_key = owner.key ORDER BY occurred_at, event_id) AS early_events,
+            (SELECT payment_id FROM kiloclaw_earlybird_purchases WHERE user_id = owner.user_id) AS earlybird_payment_id,
+            ARRAY(SELECT (subscription_id, boundary) FROM renewal_failures
+                WHERE account_key = owner.key AND state = 'unresolved') AS unresolved
+        FROM unnest($1::text[], $2::text[]) AS owner (key, user_id)
         """,
         keys,
-    )
-    instances = await connection.fetch(
-        """
-        SELECT id, account_key, created_at, desired_state, generation, done_generation, destroying_since, destroyed_at
-        FROM kiloclaw_instances WHERE account_key = ANY($1::text[]) ORDER BY created_at, id
-        """,
-        keys,
-    )
-    mails = await connection.fetch(
-        "SELECT account_key, email_type, cycle, state FROM kiloclaw_email_log WHERE account_key = ANY($1::text[])", keys
-    )
-    early = await connection.fetch(
-        """
-        SELECT account_key, event_id, stripe_subscription_id, stripe_customer_id, type, occurred_at, paid_period
-        FROM early_events WHERE account_key = ANY($1::text[]) ORDER BY occurred_at, event_id
-        """,
-        keys,
-    )
-    earlybirds = await connection.fetch(
-        "SELECT user_id, payment_id FROM kiloclaw_earlybird_purchases WHERE user_id = ANY($1::text[])",
         [user_id_of(key) or key for key in keys],
     )
     rows = {row["account_key"]: _subscription(row) for row in subscriptions}
-    unresolved = {row["account_key"]: row["unresolved_renewal_at"] for row in subscriptions}
-    owned, logged, remembered = _by_account(instances), _by_account(mails), _by_account(early)
-    bought = {row["user_id"]: row["payment_id"] for row in earlybirds}
-    return {
-        key: Hosting(
-            subscription=rows.get(key),
-            instances=tuple(Instance(**row) for row in owned.get(key, ())),
-            mails={MailKey(row["email_type"], row["cycle"]): row["state"] for row in logged.get(key, ())},
-            early_events=tuple(_early_event(row) for row in remembered.get(key, ())),
-            earlybird_payment_id=bought.get(user_id_of(key)),
-            unresolved_renewal_at=unresolved.get(key),
-        )
-        for key in keys
-    }
+    return {row["key"]: _hosting(rows.get(row["key"]), row) for row in others}
 
 
 async def save(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:
@@ -82,21 +60,29 @@ def _subscription(row: Record) -> Subscription:
     return Subscription(**dict(zip(SUBSCRIPTION_FIELDS, _columns_of(row), strict=True)))
 
 
-def _early_event(row: Record) -> EarlyEvent:
-    said = dict(row)
-    said.pop("account_key")
-    paid = said.pop("paid_period")
-    if paid is None:
-        return EarlyEvent(**said)
-    instants = {name: datetime.fromisoformat(paid[name]) for name in ("starts_at", "ends_at")}
-    return EarlyEvent(**said, paid_period=PaidPeriod(**(paid | instants)))
+def _hosting(subscription: Subscription | None, row: Record) -> Hosting:
+    renewal_at = subscription.credit_renewal_at if subscription else None
+    is_unresolved = subscription is not None and (subscription.id, renewal_at) in row["unresolved"]
+    return Hosting(
+        subscription=subscription,
+        instances=tuple(Instance(**dict(zip(INSTANCE_FIELDS, one, strict=True))) for one in row["instances"]),
+        mails={MailKey(email_type, cycle): state for email_type, cycle, state in row["mails"]},
+        early_events=tuple(_early_event(*one) for one in row["early_events"]),
+        earlybird_payment_id=row["earlybird_payment_id"],
+        unresolved_renewal_at=renewal_at if is_unresolved else None,
+    )
 
 
-def _by_account(rows: Iterable[Record]) -> Mapping[str, list[Record]]:
-    grouped: dict[str, list[Record]] = defaultdict(list)
-    for row in rows:
-        grouped[row["account_key"]].append(row)
-    return grouped
+def _early_event(
+    event_id: str, subscription_id: str, customer_id: str | None, type_: str, occurred_at: datetime, paid: str | None
+) -> EarlyEvent:
+    period = _paid_period(orjson.loads(paid)) if paid else None
+    return EarlyEvent(event_id, subscription_id, customer_id, type_, occurred_at, period)
+
+
+def _paid_period(said: dict[str, Any]) -> PaidPeriod:
+    instants = {name: datetime.fromisoformat(said[name]) for name in ("starts_at", "ends_at")}
+    return PaidPeriod(**(said | instants))
 
 
 async def _save_subscriptions(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:

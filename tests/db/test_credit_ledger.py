@@ -209,3 +209,21 @@ async def test_kc_121_who_comes_back_and_is_deleted_again_has_the_same_tombstone
 async def lines_of(connection: Connection) -> list[tuple[Any, ...]]:
     rows = await connection.fetch("SELECT id, amount_microdollars, kind, business_key FROM credit_transactions")
     return sorted(map(tuple, rows))
+
+
+async def test_cr_4_charges_are_stopped_even_where_the_counters_are_gone(connection: Connection) -> None:
+    """A mismatch is loaded whether or not the user has counters: they may be what is wrong."""
+    await connection.execute(
+        """
+        INSERT INTO credit_mismatches (user_id, acquired_difference_microdollars, used_difference_microdollars, found_at)
+        VALUES ('ada', 1, 0, now())
+        """
+    )
+    loaded = await ledger.load(connection, ["user:ada", "user:eve", "customer:cus_1"])
+
+    assert {key: credits.charges_stopped for key, credits in loaded.items()} == {
+        "user:ada": True,
+        "user:eve": False,
+        "customer:cus_1": False,
+    }
+    assert loaded["user:ada"].entries == ()
