@@ -215,13 +215,14 @@ async def test_cr_4_charges_are_stopped_even_where_the_counters_are_gone(connect
     """A mismatch is loaded whether or not the user has counters: they may be what is wrong."""
     await connection.execute(
         """
-        INSERT INTO credit_mismatches (user_id, acquired_difference_microdollars, used_difference_microdollars, found_at)
+        INSERT INTO credit_mismatches
+            (user_id, acquired_difference_microdollars, used_difference_microdollars, found_at)
         VALUES ('ada', 1, 0, now())
         """
     )
     loaded = await ledger.load(connection, ["user:ada", "user:eve", "customer:cus_1"])
 
-    assert {key: credits.charges_stopped for key, credits in loaded.items()} == {
+    assert {key: part.charges_stopped for key, part in loaded.items()} == {
         "user:ada": True,
         "user:eve": False,
         "customer:cus_1": False,
