@@ -12,7 +12,7 @@ from bursar.db.connections import Connection
 from bursar.db.items import Item, Outcome
 from bursar.service.deciding.decider import Decider
 
-WORTH_ANOTHER_ITEMS = 64  # a quarter of a full batch: what is not shared of its statements is little by then
+WORTH_ANOTHER = 0.25  # of a full batch must wait: what its statements cost an item is little by then
 PATIENCE_SECONDS = 0.05  # several small batches' time: the one under way is held up
 
 Result = TypeVar("Result")
@@ -67,7 +67,7 @@ class JointDecider:
         if not self._waiting or len(self._working) == self._at_once:
             return
         patience = self._waiting[0].came_at + self._patience_seconds - loop.time()
-        if not self._working or self._waiting_items >= WORTH_ANOTHER_ITEMS or patience <= 0:
+        if not self._working or self._waiting_items >= self._max_batch * WORTH_ANOTHER or patience <= 0:
             self._working.add(loop.create_task(self._work()))
         elif not self._look_again:
             self._look_again = loop.call_later(patience, self._run_out_of_patience, loop)

@@ -5,7 +5,7 @@ import pytest
 
 from bursar.db.items import Item, Outcome, OutcomeState
 from bursar.service.deciding.decider import DatabaseUnavailable
-from bursar.service.deciding.joint import WORTH_ANOTHER_ITEMS, JointDecider
+from bursar.service.deciding.joint import JointDecider
 from tests.db.deciding import an_item
 
 LIMIT_SECONDS = 5.0
@@ -89,10 +89,16 @@ async def test_a_small_batch_waits_for_the_one_under_way() -> None:
 
 async def test_a_large_batch_is_decided_beside_the_one_under_way() -> None:
     slow = SlowDecider()
-    tasks = await asked(
-        joint(slow, 256, at_once=2), request("a", 1), request("b", 1), request("c", WORTH_ANOTHER_ITEMS)
-    )
-    assert [len(batch) for batch in slow.batches] == [1, 1 + WORTH_ANOTHER_ITEMS]
+    tasks = await asked(joint(slow, 256, at_once=2), request("a", 1), request("b", 1), request("c", 63))
+    assert [len(batch) for batch in slow.batches] == [1, 64]
+    slow.go.set()
+    await asyncio.gather(*tasks)
+
+
+async def test_batches_of_one_are_decided_beside_each_other() -> None:
+    slow = SlowDecider()
+    tasks = await asked(joint(slow, 1, at_once=2), request("a", 1), request("b", 1), request("c", 1))
+    assert slow.batches == [["a0"], ["b0"]]
     slow.go.set()
     await asyncio.gather(*tasks)
 
