@@ -22,7 +22,15 @@ class CommandLine(typer.Typer):
         except BursarError as error:
             _fail(str(error))
         except Exception as error:  # noqa: BLE001 - a traceback may show values that must not be shown (MS-14)
-            _fail(f"This is a bug: {describe(error)}.")
+            _fail(_sentence(error))
+
+
+def _sentence(error: Exception) -> str:
+    from asyncpg import OperatorInterventionError, PostgresConnectionError  # noqa: PLC0415 - `--help` needs no database
+
+    if isinstance(error, ConnectionError | PostgresConnectionError | OperatorInterventionError):
+        return f"A server went away meanwhile ({type(error).__name__})."
+    return f"This is a bug: {describe(error)}."
 
 
 def _fail(sentence: str) -> NoReturn:

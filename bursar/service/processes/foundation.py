@@ -16,7 +16,7 @@ from bursar.service.broker.topology import check_partitions
 from bursar.service.deciding.decider import Decider
 from bursar.service.observability.counting import count_outcomes
 from bursar.service.observability.metrics import Metrics
-from bursar.service.processes.starting import require_migrated, wait_for_broker, wait_for_database
+from bursar.service.processes.starting import require_migrated, wait_for_broker, wait_for_database, while_it_answers
 from bursar.service.settings import Settings, load_catalogue
 
 log = structlog.get_logger()
@@ -41,17 +41,27 @@ async def foundation(settings: Settings, name: str, *, connections: int) -> Asyn
     """Wait for the servers, then build. Raises `BursarError` where it must not start."""
     catalogue = load_catalogue(settings.bursar_catalogue, settings.prices)
     await wait_for_database(settings.database_url)
+    pool = await while_it_answers(lambda: _opened(settings, name, connections))
+    try:
+        await wait_for_broker(settings.amqp_url)
+        yield built(settings, catalogue, pool)
+    finally:
+        await _close(pool)
+
+
+async def _opened(settings: Settings, name: str, connections: int) -> Pool:
+    """A pool on a database that fits this release and its settings; `BursarError` where it does not."""
     if settings.bursar_migrate:
         await migrate(settings.database_url)
-    await wait_for_broker(settings.amqp_url)
     pool = await open_pool(settings.database_url, max_size=connections, name=f"bursar {name}")
     try:
         await require_migrated(pool)
         async with pool.acquire() as connection:
             await check_partitions(connection, settings.bursar_partitions)
-        yield built(settings, catalogue, pool)
-    finally:
-        await _close(pool)
+    except BaseException:
+        pool.terminate()
+        raise
+    return pool
 
 
 def built(settings: Settings, catalogue: Catalogue, pool: Pool) -> Foundation:

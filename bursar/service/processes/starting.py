@@ -1,7 +1,8 @@
 """What a process needs before it begins: a database that answers and is migrated, and a broker that answers."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import asyncpg
 import structlog
@@ -20,6 +21,16 @@ LONGEST_PAUSE_SECONDS = 5.0
 # Waiting cannot help: the address is wrong.
 DATABASE_REFUSALS = (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError)
 DATABASE_TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+# It answered, and is gone again: whatever else it says is an answer.
+DATABASE_GONE = (
+    OSError,
+    TimeoutError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+)
+
+Result = TypeVar("Result")
 
 
 class StartError(BursarError):
@@ -48,6 +59,20 @@ async def wait_for_database(database_url: str, wait_seconds: float = WAIT_SECOND
         await connection.close()
 
     await _wait_for(DATABASE, knock, wait_seconds)
+
+
+async def while_it_answers(make: Callable[[], Awaitable[Result]], wait_seconds: float = WAIT_SECONDS) -> Result:
+    """What `make` returns, made again where the database goes away meanwhile; `make` leaves nothing behind then.
+
+    Raises `StartError` after 60 s.
+    """
+    made: list[Result] = []
+
+    async def knock() -> None:
+        made.append(await make())  # not through the retries, which await a result again that can be: a pool can
+
+    await _wait_for(replace(DATABASE, trouble=DATABASE_GONE), knock, wait_seconds)
+    return made[0]
 
 
 async def wait_for_broker(amqp_url: str, wait_seconds: float = WAIT_SECONDS) -> None:

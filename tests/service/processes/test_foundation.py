@@ -21,6 +21,7 @@ from bursar.service.processes.readiness import ProcessReadiness
 from bursar.service.processes.starting import StartError
 from bursar.service.processes.supervision import TaskState
 from bursar.service.settings import Settings, SettingsError
+from tests.service.broker.proxy import proxied
 
 STATES = ("retrying", "parked")
 
@@ -81,6 +82,14 @@ async def test_a_database_is_migrated_at_the_start_where_that_is_asked_for(
     await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
     async with foundation(settings_of(database_url, amqp_url, bursar_migrate=True), "test", connections=1):
         assert await connection.fetchval("SELECT count(*) FROM accounts") == 0
+
+
+async def test_ms_12_a_database_that_goes_away_during_the_start_is_waited_for(database_url: str, amqp_url: str) -> None:
+    """The first connection asks whether it answers; the second is the pool's."""
+    async with proxied(database_url, refused={2}) as (address, proxy):
+        async with foundation(settings_of(address, amqp_url), "test", connections=1) as built:
+            assert await built.pool.fetchval("SELECT 1") == 1
+        assert proxy.carried > 2
 
 
 async def test_a_wrong_catalogue_stops_the_start(database_url: str, amqp_url: str, tmp_path: Path) -> None:
