@@ -77,18 +77,23 @@ class JointDecider:
         self._begin_if_due(loop)
 
     async def _work(self) -> None:
-        while self._waiting:
-            batch = self._next_batch()
-            try:
-                outcomes = await self._decider.decide(list(chain.from_iterable(request.items for request in batch)))
-            except Exception as error:  # noqa: BLE001 - told to those who wait
-                for request in batch:
-                    if not request.answer.done():
-                        request.answer.set_exception(error)
-            else:
-                _answer(batch, outcomes)
-            await asyncio.sleep(0)  # who has an answer may have more to ask, which belongs into the next batch
-        self._working -= {asyncio.current_task()}  # at once: a request that comes now needs another
+        try:
+            while self._waiting:
+                await self._decide_next()
+                await asyncio.sleep(0)  # who has an answer may have more to ask, which belongs into the next batch
+        finally:
+            self._working -= {asyncio.current_task()}  # at once: a request that comes now needs another
+
+    async def _decide_next(self) -> None:
+        batch = self._next_batch()
+        try:
+            outcomes = await self._decider.decide(list(chain.from_iterable(request.items for request in batch)))
+        except Exception as error:  # noqa: BLE001 - told to those who wait
+            for request in batch:
+                if not request.answer.done():
+                    request.answer.set_exception(error)
+        else:
+            _answer(batch, outcomes)
 
     def _next_batch(self) -> list[_Request]:
         """The first request, and those behind it that fit."""
