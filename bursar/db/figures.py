@@ -7,16 +7,17 @@ from bursar.db.connections import Connection
 
 
 async def figures(connection: Connection, real_now: datetime) -> dict[str, Any]:
-    """Every figure, as of one snapshot where the caller's transaction gives one."""
-    return {
-        "inbox": await _inbox(connection),
-        "steps": await _steps(connection, real_now),
-        "retries": await _retries(connection, real_now),
-        "instances_not_brought_about": await _instances(connection, real_now),
-        "parked": await _parked(connection),
-        "subscriptions": await _subscriptions(connection),
-        "ticks_running": await _ticks(connection),
-    }
+    """Every figure, all as of one instant: what ends one thing and asks for the next is seen whole or not at all."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        return {
+            "inbox": await _inbox(connection),
+            "steps": await _steps(connection, real_now),
+            "retries": await _retries(connection, real_now),
+            "instances_not_brought_about": await _instances(connection, real_now),
+            "parked": await _parked(connection),
+            "subscriptions": await _subscriptions(connection),
+            "ticks_running": await _ticks(connection),
+        }
 
 
 async def _inbox(connection: Connection) -> int:

@@ -9,7 +9,7 @@ from bursar.db.clock import real_now, release_business_time, set_business_time
 from bursar.db.figures import figures
 from bursar.service.web.answers import mapping_of
 from bursar.service.web.answers.operators import ClockAnswer, FiguresAnswer
-from bursar.service.web.dependencies import Web, WebDependencies, connected, snapshot
+from bursar.service.web.dependencies import Web, WebDependencies, connected
 from bursar.service.web.fields import Command
 from bursar.service.web.problems import documented, refused
 from bursar.service.web.routes import COMMON_CODES, ApiRoute, documented_bearer
@@ -44,7 +44,7 @@ async def release_clock(web: Web) -> dict[str, Any]:
 @router.get("/figures", responses=documented(*COMMON_CODES), response_model=mapping_of(FiguresAnswer))
 async def get_figures(web: Web) -> dict[str, Any]:
     """What was handled, what waits now and later, and how the rows stand."""
-    async with snapshot(web.decider.pool) as connection:
+    async with connected(web.decider.pool) as connection:
         return await figures(connection, real_now())
 
 

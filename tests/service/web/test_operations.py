@@ -28,7 +28,7 @@ LOCALLY = "/v1/users/ada/locally"
 BUDGET_SECONDS = 2.0
 FORWARD = ["invoice", "item", "pay"]
 
-router = APIRouter(route_class=ApiRoute)
+router = APIRouter(route_class=ApiRoute, include_in_schema=False)  # no part of the described product
 
 
 @router.post(SELL)
