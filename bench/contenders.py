@@ -3,11 +3,11 @@
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench.events import PRICE_ID
 from bench.peers.contender import Addresses
+from bursar.billing.immutable import immutable
 from bursar.db.batches import MAX_ITEMS
 from bursar.service.processes.development import development_settings
 
@@ -37,7 +37,7 @@ MISSING_OF_DBOS = """
     """
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Contender:
     """`module` fills the queue (and, of a peer, works); `batch` is Bursar's messages in a transaction, and how many at
     once. A limit does not do the whole job; one without a queue cannot be paced. `missing` is asked in its database.

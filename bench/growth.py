@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -31,6 +30,7 @@ from bench.peers.events import Event
 from bench.processes import usage
 from bench.throughput import fresh_database
 from bursar.billing.catalogue import Catalogue, EarlybirdTerms, KiloclawTerms, Prices
+from bursar.billing.immutable import immutable
 from bursar.db.batches import MAX_ITEMS
 from bursar.db.clock import MachineClock
 from bursar.db.connections import open_pool
@@ -55,7 +55,7 @@ Costs = tuple[float, ...]
 console = Console()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Grown:
     """A filled database, its decider, the process that serves it, and the events to come."""
 

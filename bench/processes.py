@@ -6,8 +6,9 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
+
+from bursar.billing.immutable import immutable
 
 PROC = Path("/proc")
 END_SECONDS = 5.0
@@ -18,7 +19,7 @@ class ProcessFailed(Exception):
     """A process of a contender ended when it should not have, or badly."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Usage:
     """Of some processes together: what they took of the processors so far, and of memory now (shared pages shared)."""
 

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from statistics import quantiles
 
 from bench.contenders import web_environment
@@ -17,6 +16,7 @@ from bench.peers.events import Event
 from bench.processes import ProcessFailed, running
 from bench.rounds import THOUSAND, Place
 from bench.rows import copied
+from bursar.billing.immutable import immutable
 from bursar.service.servers.probes import LOOPBACK, free_port
 
 AT_ONCE = 32  # requests in flight under full load; Stripe opens about as many connections
@@ -27,7 +27,7 @@ PACED_EVENTS_AT_MOST = 3_000
 Send = Callable[[Event], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class RelayRound:
     """Requests a second with 32 in flight, how long they took then, and how long at a steady rate; milliseconds."""
 

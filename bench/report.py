@@ -4,7 +4,7 @@ import argparse
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
@@ -15,9 +15,10 @@ from rich.table import Table
 from bench.contenders import BURSAR, CONTENDERS, DRAIN, PER_MESSAGE
 from bench.relay import RelayRound
 from bench.rounds import Latency, Throughput
+from bursar.billing.immutable import immutable
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Measured:
     """By contender, a figure a round; latencies only where PostgreSQL dates its commits."""
 

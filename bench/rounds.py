@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import quantiles
 
@@ -14,6 +13,7 @@ from bench.contenders import Contender
 from bench.peers.contender import Addresses
 from bench.processes import ProcessFailed, Usage, finished, roots_in, running, usage
 from bench.rows import copied
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 
 POLL_SECONDS = 0.05
@@ -24,7 +24,7 @@ THOUSAND = 1_000
 MEGABYTE = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Place:
     """Where the rounds are run. `servers_folder` is None where the servers are not ours to look at."""
 
@@ -40,7 +40,7 @@ class Place:
         return self.folder / "contenders.log"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Throughput:
     """Of one round. The processor time is the worker's, and the servers' where they are ours."""
 
@@ -51,7 +51,7 @@ class Throughput:
     memory_mb_per_thousand: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Latency:
     """Of one round: from the sending of an event to the commit of its effect, in milliseconds."""
 
@@ -59,7 +59,7 @@ class Latency:
     p99_ms: float
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class _Sight:
     """How far the work was, at an instant."""
 

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from bench.throughput import fresh_database
 from bursar.billing.catalogue import Catalogue, EarlybirdTerms, KiloclawTerms, Prices
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection, open_pool
 from bursar.db.decide import Limits
 from bursar.db.items import Situation
@@ -55,7 +56,7 @@ class Clock:
         return Situation(self.now, self.now)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Filled:
     """A filled database and what sweeps it."""
 

@@ -3,10 +3,12 @@
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
+
+from bursar.billing.immutable import immutable
 
 USER_PREFIX = "user:"
 CUSTOMER_PREFIX = "customer:"
@@ -52,7 +54,7 @@ class Tracked(ABC):
 Part = TypeVar("Part")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Account:
     """One account under its lock: its key and the parts that the message asked for."""
 
@@ -69,7 +71,7 @@ class Account:
         return type(self)(self.key, {**self.parts, type(part): part})
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Profile:
     """What the product told us about a user (`users`); `email` is None until it did."""
 

@@ -1,14 +1,15 @@
 """What a decision returns: the account as it shall be, and what shall happen next."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from bursar.billing.account import Account
+from bursar.billing.immutable import immutable
 from bursar.billing.steps import Step
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Decision:
     """The outcome of a pure decision.
 

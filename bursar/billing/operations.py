@@ -7,7 +7,7 @@ undos follow in reverse order.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from typing import Any, Generic, Self, TypeVar
 
@@ -17,6 +17,7 @@ from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import CallRefused, Permanent, Refused
+from bursar.billing.immutable import immutable
 from bursar.billing.steps import Step, StepKind
 from bursar.billing.stripe.calls import VIEWS, Call
 
@@ -30,7 +31,7 @@ Json = Mapping[str, Any]
 Asked = TypeVar("Asked", bound=BaseModel)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Entry:
     """One call as it went: begun (real time), then answered (our view of Stripe's object) or refused (Stripe's
     code).
@@ -61,7 +62,7 @@ class Entry:
         return self.name.startswith(UNDO)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Failure:
     """Why an operation ends without its result, as the caller is told."""
 
@@ -82,7 +83,7 @@ UNWANTED = Failure("no_longer_wanted", "Nobody wants this any more; nothing was 
 IN_PROGRESS = ("operation_in_progress", "Another change of this subscription is under way; try again.")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Journal:
     """What happened so far. A new round looks at everything again; what earlier rounds did stays to be undone."""
 
@@ -147,7 +148,7 @@ class Journal:
         return replace(self, entries=(*known, entry))
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Ended:
     """The operation's end: its result; or why it failed. `answers` are the views of the last round by call name;
     `not_undone` names the effects that Stripe refused to take back, or that may be there unknown: an operator's.
@@ -164,7 +165,7 @@ class Ended:
         return self.failure == UNWANTED
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Operations:
     """A part of an account: what is under way for it at Stripe. Never saved, since asking for a step writes it.
 
@@ -177,7 +178,7 @@ class Operations:
     tops_up: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class OperationFacts:
     """What applying an end may need besides the account. `cause` names the step; ids derive from it."""
 
@@ -186,7 +187,7 @@ class OperationFacts:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Operation(Generic[Asked]):
     """A kind of operation. `asked` is kept in the step's payload; `apply` decides on the end under the account's lock:
     the row may have moved meanwhile, often by the webhook of the very change.

@@ -1,9 +1,11 @@
 """Steps: what follows a decision outside Postgres. Durable, keyed, retried, carried out by the step runner."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
+
+from bursar.billing.immutable import immutable
 
 
 class StepKind(StrEnum):
@@ -36,7 +38,7 @@ class StepState(StrEnum):
     FAILED = "failed"  # out of attempts or refused for good: an operator's
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Step:
     """One thing to do. `key` is unique for ever: asking again under it does nothing.
 

@@ -1,12 +1,12 @@
 """What followed for one account besides the changes of its rows: steps with their mails, and messages set aside."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class FollowedStep:
     """A step and the message or tick that caused it. Of a mail, `state` and `at` are the mail log's (business time).
     Nothing else of payload and journal is read: they may hold addresses of pages (MS-14).
@@ -22,7 +22,7 @@ class FollowedStep:
     operation: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class SetAside:
     """A message of the account that failed and waits for its retry or for an operator."""
 

@@ -1,12 +1,13 @@
 """The change log: what every row was and became, by what, and why (KC-4)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
 from bursar.billing.account import Account, Tracked
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection, dumps
 
 Reader = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
@@ -14,7 +15,7 @@ Reader = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
 _READERS: dict[type[Any], Reader] = {}  # one per kind of row
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class ChangeEntry:
     """One changed row: only the fields that changed, before and after; `before` is None for a new row."""
 

@@ -5,10 +5,10 @@ Business time: rules, due dates, mails, decided_at. Real time: leases, backoff, 
 inbox's age.
 """
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 from bursar.db.items import Situation
 
@@ -26,7 +26,7 @@ class Clock(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class MachineClock:
     """Business time is the machine's."""
 
@@ -36,7 +36,7 @@ class MachineClock:
         return Situation(now, now)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class TestClock:
     """Business time stands where `business_clock` says; the machine's while it says nothing."""
 

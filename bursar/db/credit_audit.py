@@ -1,16 +1,16 @@
 """Every account's counters against the sum of its entries (CR-4)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 from bursar.db.parked_actions import Signature
 
 MAX_SHOWN = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Audited:
     """One account: its counters less what its entries say, in microdollars; nothing where they fit."""
 
@@ -24,7 +24,7 @@ class Audited:
         return not (self.acquired_difference_microdollars or self.used_difference_microdollars)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class OpenMismatch:
     """A mismatch that stops the user's charges."""
 

@@ -1,7 +1,6 @@
 """The credit ledger: loaded and appended to for many accounts at once. What it refuses stands in 0010_credits.sql."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +8,7 @@ from asyncpg import Record
 
 from bursar.billing.account import user_id_of
 from bursar.billing.credits.ledger import Credits, Entry, EntryKind
+from bursar.billing.immutable import immutable
 from bursar.db import early_reversals
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
@@ -17,7 +17,7 @@ ENTRY_FIELDS = ("kind", "amount_microdollars", "description", "business_key", "c
 MAX_ENTRIES_LOADED = 1_000  # of each account; an older entry's key is the unique index's to refuse
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Statement:
     """What an account holds."""
 
@@ -26,7 +26,7 @@ class Statement:
     balance_microdollars: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class PostedEntry:
     """One line of the ledger as it was written."""
 

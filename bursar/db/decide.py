@@ -1,9 +1,10 @@
 """`decide_batch`: lock, dedupe, load, fold, save. One transaction for many accounts; the heart of the service."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from bursar.billing.errors import AskAgain, Retryable
+from bursar.billing.immutable import immutable
 from bursar.billing.steps import StepState
 from bursar.db import accounts, change_log, destruction_days, erased, inbox, parked, steps
 from bursar.db.batches import MAX_ITEMS
@@ -18,7 +19,7 @@ MAX_MAKINGS = 4  # users may be deleted, or come back, while their accounts are 
 Also = Callable[[Connection, Sequence[Outcome]], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Limits:
     """What the deployment and the catalogue fix."""
 

@@ -5,10 +5,10 @@ looks through all tables.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from bursar.billing.account import customer_key, partition_of, payment_key, user_key
+from bursar.billing.immutable import immutable
 from bursar.billing.steps import StepKind
 from bursar.db import credits as ledger
 from bursar.db import erased
@@ -19,7 +19,7 @@ ERASED = "erased with its user"
 OUTLIVING = (StepKind.END_SUBSCRIPTION, StepKind.END_CUSTOMER)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Deletion:
     """Who is deleted. `customer_ids` are all of the user's that are known; the caller holds the locks of all `keys`."""
 

@@ -1,7 +1,7 @@
 """Refunds and lost disputes, and the payments they are of, whichever comes first (CR-11, MS-3)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from bursar.billing.account import Account, user_key
@@ -9,6 +9,7 @@ from bursar.billing.credits.invoice_search import handing_over
 from bursar.billing.credits.ledger import Credits, Entry, EntryKind, Reversal, credits_of
 from bursar.billing.credits.reversals import PAYMENT_TOO_OLD, with_early_reversals
 from bursar.billing.errors import Permanent
+from bursar.billing.immutable import immutable
 from bursar.db import steps
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
@@ -18,7 +19,7 @@ PAYMENT_LOCKS = 7_208_002  # the first half of the advisory locks' keys; the sec
 KEEP_DAYS = 400
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Early:
     """A reversal, and the account that it was decided for."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from bursar.billing.account import Account
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
+from bursar.billing.immutable import immutable
 from bursar.db.change_log import ChangeEntry, changes_between
 from bursar.db.items import Item, Situation
 from bursar.db.steps import Wanted
@@ -16,7 +17,7 @@ from bursar.db.steps import Wanted
 MAX_FOLLOW_UPS = 8  # of one item; what is left is found again by a sweep
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Failure:
     """An item whose decision raised: nothing of it is saved."""
 

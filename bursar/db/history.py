@@ -1,13 +1,13 @@
 """The change log of one account, newest first, page by page."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class HistoryEntry:
     """One changed row; `before` is None for a new one."""
 

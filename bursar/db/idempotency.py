@@ -1,9 +1,9 @@
 """Answers kept for `Idempotency-Key`: the first one is given again for 30 days. All instants are real time."""
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 
 KEEP = timedelta(days=30)
@@ -11,7 +11,7 @@ KEEP = timedelta(days=30)
 ABANDONED_AFTER = timedelta(seconds=60)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Claim:
     """A request under its key: `scope` is the account and the route."""
 
@@ -21,14 +21,14 @@ class Claim:
     claimed_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Ours:
     """The key is ours; `began_at` is when it was first used for this command, be it by a request that died."""
 
     began_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Known:
     """What is known of a key that was used before; `status` is None while its request is in flight."""
 

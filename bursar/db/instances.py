@@ -3,15 +3,15 @@
 The desired state itself is saved with the account (`db/kiloclaw.py`); a new generation is due at once.
 """
 
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import DesiredState
 from bursar.db.connections import Connection
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class ClaimedInstance:
     """An instance under a lease of ours, and the newest generation. `attempts` counts this one."""
 
@@ -23,7 +23,7 @@ class ClaimedInstance:
     lease: UUID
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class UnresolvedInstance:
     """An instance that is not yet what it shall be, for operators. `wanted_since` and `due_at` are real time."""
 

@@ -1,7 +1,6 @@
 """What goes into `decide_batch`, and what comes out of it."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -9,10 +8,11 @@ from uuid import UUID
 
 from bursar.billing.account import Account
 from bursar.billing.decision import Decision
+from bursar.billing.immutable import immutable
 from bursar.billing.steps import StepState
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Situation:
     """The instants of a batch: `now` is business time, `real_now` the machine's; and whether a destruction is left
     today; and which of the names that its items bear were erased with a deleted user (KC-121).
@@ -27,7 +27,7 @@ class Situation:
 Decide = Callable[[Account, Situation], Decision]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class MessageCopy:
     """A message as it came, kept so that it can be parked and decided again (MS-6)."""
 
@@ -36,7 +36,7 @@ class MessageCopy:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class StepAnswer:
     """Ends a step in the transaction that decides on its outcome; void when its lease or the asking is no longer the
     newest. `again_at` (real time) is when to ask again if the decision finds the answer outdated; at once without it.
@@ -54,7 +54,7 @@ class StepAnswer:
     forgets: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class NewLease:
     """The lease under which a command's operation is born: whoever sent the command carries it out at once."""
 
@@ -71,7 +71,7 @@ class Dedupe(StrEnum):
     STATE = "state"  # sweeps and instances: the state read again under the lock
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Item:
     """One message, command, candidate or outcome for one account, with its decision.
 
@@ -102,7 +102,7 @@ class OutcomeState(StrEnum):
     FAILED = "failed"  # a message: written down for a retry or parked; others: nothing of it was saved
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Outcome:
     """One per item, in the order of the items."""
 

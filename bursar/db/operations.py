@@ -1,11 +1,11 @@
 """Operations in Postgres: what is open for an account, and the journal of what was done so far."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from bursar.billing.immutable import immutable
 from bursar.billing.operations import Journal, Operations
 from bursar.billing.steps import StepKind, StepState
 from bursar.db.accounts import lock_accounts
@@ -14,7 +14,7 @@ from bursar.db.saving import Change, SaveContext
 from bursar.db.steps import ClaimedStep
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class KnownStep:
     """A step by its key, whoever has claimed it. `result` is what it ended with."""
 

@@ -2,11 +2,11 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from bursar.billing.errors import Permanent, describe
+from bursar.billing.immutable import immutable
 from bursar.db import inbox
 from bursar.db.connections import Connection, dumps
 from bursar.db.items import MessageCopy
@@ -15,7 +15,7 @@ RETRY_DELAYS_SECONDS = (10, 60, 300)  # three retries, then parked
 JITTER = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class FailedMessage:
     """A message, for which account if that could be told, and what went wrong."""
 
@@ -25,7 +25,7 @@ class FailedMessage:
     error: Exception
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class ParkedMessage:
     """A row of `parked_messages` to be decided again."""
 

@@ -1,17 +1,17 @@
 """What operators do with parked messages, written down with actor and reason (MS-7)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from bursar.billing.errors import describe
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 from bursar.db.parked import ParkedMessage
 
 MAX_AT_ONCE = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Signature:
     """Who acts, and why."""
 
@@ -19,7 +19,7 @@ class Signature:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class ParkedAction:
     """One action; a replay with an `error` failed and left the message as it was."""
 

@@ -1,14 +1,14 @@
 """Parked messages as operators find and see them (MS-7)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class ParkedSummary:
     """A parked message without its headers and body."""
 
@@ -24,7 +24,7 @@ class ParkedSummary:
     retry_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class ParkedFilter:
     """Which messages are meant; None leaves a field open. `error` is a part of the error."""
 
@@ -34,7 +34,7 @@ class ParkedFilter:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class ParkedInFull:
     """A parked message with its headers; of the body, only the size: it may hold addresses and cards (MS-14)."""
 

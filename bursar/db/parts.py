@@ -1,12 +1,12 @@
 """The parts an account can be loaded with: for each, how it is loaded for many accounts at once, and saved."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from bursar.billing.account import Account, Profile
 from bursar.billing.credits.ledger import Credits
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.operations import Operations
 from bursar.db import credits as ledger
@@ -19,7 +19,7 @@ Load = Callable[[Connection, list[str]], Awaitable[Mapping[str, Any]]]
 Save = Callable[[Connection, "list[Change[Any]]", SaveContext], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class PartStore:
     """A fixed number of set-based statements each."""
 

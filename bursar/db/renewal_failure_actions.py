@@ -1,9 +1,9 @@
 """What operators do with failed renewals, written down with actor and reason (CR-63)."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 from bursar.db.parked_actions import Signature
 
@@ -12,7 +12,7 @@ MAX_SHOWN = 1_000
 Settled = Literal["resolved", "waived"]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class FailureAction:
     """One action; a retry with an `error` failed again."""
 

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 import asyncpg
 
 from bursar.billing.errors import BursarError, Refused
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 
 UNRESOLVED_AFTER_ATTEMPTS = 3
@@ -17,7 +17,7 @@ MAX_COUNTED = 100_000  # of the backlog; beyond that it only matters that it is 
 FailureState = Literal["retrying", "unresolved", "resolved", "waived", "superseded"]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class FailedRenewal:
     """One failed attempt: the account whose row it is of, and which attempt at that boundary it was, from 1.
 
@@ -32,7 +32,7 @@ class FailedRenewal:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class RenewalFailure:
     """A record as it stands; `superseded` once the row has another boundary."""
 
@@ -48,7 +48,7 @@ class RenewalFailure:
     settled_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class RenewalBacklog:
     """Renewals that are due, up to 100,000, and the oldest one's boundary; open records by state."""
 

@@ -1,13 +1,14 @@
 """What the aggregates' save functions are given."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
+
+from bursar.billing.immutable import immutable
 
 Part = TypeVar("Part")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Change(Generic[Part]):
     """A part of one account before and after the batch."""
 
@@ -16,7 +17,7 @@ class Change(Generic[Part]):
     after: Part
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class SaveContext:
     """The batch's instants, and the number of partitions for rows that store theirs."""
 

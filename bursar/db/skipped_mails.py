@@ -1,15 +1,15 @@
 """Mails that were skipped since none could be sent (KC-88): looked at only, for a dry run."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from bursar.billing.immutable import immutable
 from bursar.billing.steps import StepKind
 from bursar.db.connections import Connection
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class SkippedMail:
     """The step that would send it."""
 

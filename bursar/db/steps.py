@@ -1,17 +1,17 @@
 """Steps in Postgres: asked for by decisions, claimed by the runner with a lease, settled with their outcome."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from bursar.billing.immutable import immutable
 from bursar.billing.steps import Step, StepKind
 from bursar.db.connections import Connection, dumps
 from bursar.db.items import NewLease, StepAnswer
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Wanted:
     """A step, for whom, and which message caused it. An operation is born under `lease`, where there is one."""
 
@@ -21,7 +21,7 @@ class Wanted:
     lease: NewLease | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class ClaimedStep:
     """A step under a lease of ours. `attempts` counts this one; `calling`: an earlier one ended in mid-call;
     `journal` is what an operation did so far, `created_at` (real time) when it was first asked for.
@@ -229,7 +229,7 @@ async def revive_skipped(connection: Connection, skipped_before: datetime, real_
     return int(status.rpartition(" ")[2])
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Backlog:
     """How many steps are due and nobody's yet, and since when the oldest is."""
 

@@ -1,12 +1,12 @@
 """Ticks: which there were (MS-8), how far each partition came, and what they counted (KC-80)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 from asyncpg import Record
 
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 
 KEEP_DAYS = 90
@@ -15,7 +15,7 @@ TickState = Literal["running", "done", "superseded"]
 Counts = Mapping[str, Mapping[str, int]]  # sweep → name → number
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Tick:
     """A tick is identified by its sweep and its due instant."""
 
@@ -24,7 +24,7 @@ class Tick:
     due_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class TickStatus:
     """A tick with what its partitions counted so far, summed. It is done once all of them are."""
 
@@ -33,7 +33,7 @@ class TickStatus:
     counts: Counts
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class TickProgress:
     """How far one partition came with one tick. `cutoff` is business time, `began_at` real time."""
 

@@ -1,13 +1,13 @@
 """What a transaction wrote because of some messages, read back before it ends: how a dry run tells (MS-7, KC-79)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class WrittenChange:
     """A row that changes: the fields that differ, before and after; `before` is None for a new row."""
 
@@ -19,7 +19,7 @@ class WrittenChange:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class WrittenStep:
     """A step that becomes due. Its payload stays out: it may hold addresses (MS-14)."""
 

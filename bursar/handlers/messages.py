@@ -3,7 +3,7 @@ calls.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
@@ -16,6 +16,7 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.ledger import Credits
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnreadableMessage
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.kiloclaw.schedule_events import schedule_event
 from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_event
@@ -38,7 +39,7 @@ Read = Callable[[Any, Catalogue], Decide]
 TooLate = Callable[[Account, Any], Decision]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class ReceivedMessage:
     """A message as the broker delivered it. `account` is the account key of its header."""
 
@@ -51,7 +52,7 @@ class ReceivedMessage:
     headers: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Handler:
     """One message type: the parts it needs at most, how its body becomes a decision, and which parts that one needs."""
 

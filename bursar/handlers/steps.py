@@ -1,7 +1,7 @@
 """The outcomes of steps and of calls to the instance API, as items to be decided under the account's lock."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from bursar.billing.credits.ledger import Credits, Reversal
 from bursar.billing.credits.reversals import handed_over, invoices_found
 from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.outcomes import instance_brought_about, mail_settled
 from bursar.billing.kiloclaw.reads import (
@@ -31,7 +32,7 @@ from bursar.db.steps import ClaimedStep
 PARTS = frozenset[type[Any]]({Profile, Hosting})
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class WantedMail:
     """The payload of a mail's step."""
 

@@ -2,12 +2,13 @@
 
 import base64
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
 from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.foreseeing import NOT_TODAY, Effect, first_to_act, foresee
 from bursar.billing.kiloclaw.mail import warns_too_late
@@ -25,7 +26,7 @@ IF_CONFIGURED = "if mails are configured"
 MAX_PAGES = 512  # of one answer: all sweeps of all of 32 partitions take 256 when nothing is due
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Place:
     """How far a dry run came: business time as it was when it began, the sweep's number in the plan, the partition, how
     many destructions it listed for that day, and where the last page ended.
@@ -59,7 +60,7 @@ class Place:
         return place
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class DryRun:
     """What is run dry: a plan's name, the catalogue, the number of partitions."""
 

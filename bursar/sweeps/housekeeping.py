@@ -1,9 +1,9 @@
 """The sweep `steps`: what was skipped is tried again (KC-88), what is overdue is counted, old rows go."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from bursar.billing.immutable import immutable
 from bursar.db import steps
 from bursar.db.connections import Connection
 from bursar.db.housekeeping import forget_old
@@ -13,7 +13,7 @@ FORGOTTEN_AT_ONCE = 1_000
 OVERDUE_AFTER = timedelta(minutes=5)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Kept:
     """What one bounded round did, and whether another may find more."""
 

@@ -1,16 +1,16 @@
 """A sweep's window on what is due in one partition, and the page it finds there."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
 from asyncpg import Record
 
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Cursor:
     """The last candidate of a page: its instant, then its account."""
 
@@ -30,7 +30,7 @@ class Cursor:
 START = Cursor(datetime(1970, 1, 1, tzinfo=UTC), "")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Window:
     """What to look at: a partition, business time frozen when the tick began there, and where the last page ended."""
 
@@ -41,7 +41,7 @@ class Window:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Page:
     """The accounts that seem due, in the order of their instants; `cursor` is None after the last page."""
 

@@ -12,6 +12,7 @@ import asyncpg
 import httpx
 from tenacity import RetryError
 
+from bursar.billing.immutable import immutable
 from bursar.handlers.messages import account_of_event
 from bursar.service.demo import figures
 from bursar.service.demo.expectations import RowView
@@ -30,7 +31,7 @@ LOG_LINES = 5_000
 PROCESSES = ("web", "worker")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Look:
     """At `/readyz` of a process; `status` is 0 where it did not answer."""
 
@@ -39,7 +40,7 @@ class Look:
     status: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Found:
     """In the database, once everything was delivered and nothing was left to do."""
 
@@ -50,7 +51,7 @@ class Found:
     open_steps: dict[str, int]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Outage:
     """What was seen from outside. Instants are seconds of the monotonic clock."""
 

@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 import httpx
 import orjson
 from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_exponential_jitter
 
+from bursar.billing.immutable import immutable
 from bursar.service.demo.lives import JsonObject
 from bursar.service.demo.replay import signature
 from bursar.service.processes.supervision import wait_or_stop
@@ -22,7 +22,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, JITTER_SECONDS = 1.0, 6.0, 2.0  # St
 GIVE_UP_SECONDS = 90.0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Answer:
     """To one delivery; `asked_at` is in seconds of the monotonic clock, `status` 0 where there was no answer."""
 

@@ -1,9 +1,9 @@
 """Bugs that people make, each as one replacement in the code: the simulation has to notice every one of them."""
 
-from dataclasses import dataclass
+from bursar.billing.immutable import immutable
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Bug:
     """`found` stands once in `file`, below `bursar/`; with `planted` in its place a rule is broken."""
 

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
 
+from bursar.billing.immutable import immutable
 from bursar.service.demo.lives import JsonObject
 from bursar.service.stripe_stand_in.forms import Params
 
@@ -16,7 +16,7 @@ DESCRIPTION = Path(__file__).resolve().parents[3] / "shared" / "stripe" / "opena
 FORM = "application/x-www-form-urlencoded"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Description:
     """The calls and objects of the description, as JSON Schema."""
 

@@ -1,6 +1,6 @@
 """Enrolment: paying hosting from credits, beginning now (CR-20…CR-25)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -11,6 +11,7 @@ from bursar.billing.credits.ledger import Credits, credits_of, with_entry
 from bursar.billing.credits.periods import hosting_charge, in_period
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.endings import DELIVERED_WITHIN
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of, with_instance
@@ -22,7 +23,7 @@ from bursar.billing.steps import Step
 SUBSCRIBED = frozenset({"active", "past_due", "unpaid"})
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Enrolment:
     """What the user asks for; `command_id` is what makes the request one and the same (CR-23)."""
 

@@ -1,11 +1,12 @@
 """The credit ledger of a user (CR-1…CR-3): entries are added, never changed, and the database says so too."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 
 from bursar.billing.account import Account
 from bursar.billing.errors import Refused
+from bursar.billing.immutable import immutable
 
 MICRODOLLARS_PER_CENT = 10_000
 MICRODOLLARS_PER_DOLLAR = 100 * MICRODOLLARS_PER_CENT
@@ -46,7 +47,7 @@ class ChargesStopped(Refused):
         super().__init__("charges_stopped", "The account is being looked at; nothing is charged meanwhile.", status=409)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable(kw_only=True)
 class Entry:
     """One line of the ledger. `business_key` says what it is for, and is unique for ever (CR-3).
 
@@ -62,7 +63,7 @@ class Entry:
     payment_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable(kw_only=True)
 class Reversal:
     """A refund or a lost dispute: money of a payment that went back (CR-11).
 
@@ -77,7 +78,7 @@ class Reversal:
     cause: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Credits:
     """The credit part of an account: the counters, and the newest entries, oldest first.
 

@@ -1,6 +1,6 @@
 """Renewal of rows that are paid from credits alone: one period of one row at a time (CR-30…CR-41)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 
 from bursar.billing.account import Account
@@ -11,6 +11,7 @@ from bursar.billing.credits.ledger import InsufficientCredits, credits_of, with_
 from bursar.billing.credits.periods import hosting_charge, in_period, plan_from
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
@@ -21,7 +22,7 @@ PLANS: tuple[PaidPlan, ...] = ("standard", "commit")
 RENEWED = "renewed"  # counted of each period
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Renewal:
     """One item: the boundary at which the row was found, or None for wherever it stands; and what brought it."""
 

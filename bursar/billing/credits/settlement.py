@@ -1,6 +1,6 @@
 """Stripe-funded settlement: what an invoice paid is deposited and charged at once; its row follows (CR-50…CR-57)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -10,6 +10,7 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.ledger import MICRODOLLARS_PER_CENT, Entry, EntryKind, credits_of, with_settlement
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnreadableMessage
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.following import DUNNING, differs
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import PaidPeriod, Subscription
@@ -30,7 +31,7 @@ class Posting(StrEnum):
     UNMATCHED = "settlement_unmatched"  # CR-54: operators are alerted
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Settlement:
     """A paid invoice of the row's subscription: what it says, when it was paid, and the event that told."""
 

@@ -1,16 +1,16 @@
 """Who may use an instance (KC-100, KC-101): the one function that the status, the gate and the sweeps ask."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import Hosting, Subscription
 
 AccessReason = Literal["trial", "subscription", "earlybird"]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Access:
     """Whether, and by which cover."""
 

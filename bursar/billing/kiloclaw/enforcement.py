@@ -5,7 +5,7 @@ counted no-op.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -13,6 +13,7 @@ from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.renewal import Renewal, renew
 from bursar.billing.decision import Decision
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.access import access, earlybird_covers, pending_settlement
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
 from bursar.billing.kiloclaw.reads import read_targets
@@ -24,7 +25,7 @@ from bursar.billing.kiloclaw.suspension import mark_destroying, start_again, sus
 DESTRUCTIBLE = ("canceled", "past_due", "unpaid")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Circumstances:
     """What a rule may know besides the account.
 

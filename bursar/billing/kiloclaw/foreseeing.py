@@ -1,12 +1,13 @@
 """What a sweep would do to an account (KC-79): the same rules as `enforce`, told instead of carried out."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 from bursar.billing.account import Account
 from bursar.billing.credits.renewal import RENEWED
 from bursar.billing.decision import Decision
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.enforcement import RULES, Circumstances, enforce
 from bursar.billing.kiloclaw.outcomes import instance_brought_about
 from bursar.billing.kiloclaw.rows import hosting_of
@@ -20,7 +21,7 @@ ONCE_GONE = "once the instance is gone"
 MAX_PERIODS = 120  # charged by one tick, as far as is looked ahead
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Effect:
     """One thing that a sweep would cause. `subject` is the mail's type, else the instance, if there is one.
 

@@ -1,6 +1,6 @@
 """Comparing a row with what Stripe says of its subscription, and having a difference repaired (MS-10)."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -8,6 +8,7 @@ from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnknownStripeStatus, UnreadableMessage
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.following import PAYING, UNENDED, follow_read
 from bursar.billing.kiloclaw.rows import EarlyEvent, Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import keep_steps, wants_schedule
@@ -32,7 +33,7 @@ class FindingKind(StrEnum):
 REPAIRABLE = frozenset({FindingKind.MISSING_HERE, FindingKind.DIFFERENT, FindingKind.STALE})
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Finding:
     """One misfit. `fields` names what differs, never its value; `account_key` is None where nobody can be told."""
 
@@ -48,7 +49,7 @@ class Finding:
         return self.kind in REPAIRABLE and self.account_key is not None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Owned:
     """A row and its account."""
 

@@ -1,7 +1,7 @@
 """The rows of a hosted-instance customer and the part of the account that holds them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal, Self
@@ -9,6 +9,7 @@ from uuid import UUID
 
 from bursar.billing.account import Account, Tracked
 from bursar.billing.catalogue import PaidPlan, Plan
+from bursar.billing.immutable import immutable
 
 Status = Literal["trialing", "active", "past_due", "canceled", "unpaid"]
 PaymentSource = Literal["stripe", "credits"]
@@ -16,7 +17,7 @@ ScheduledBy = Literal["auto", "user"]
 DesiredState = Literal["running", "stopped", "destroyed"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable(kw_only=True)
 class Subscription:
     """The user's `kiloclaw_subscriptions` row (KC-1). `version` grows with every change of it."""
 
@@ -70,7 +71,7 @@ class Subscription:
         return self.is_hybrid and self.settled_at is not None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable(kw_only=True)
 class Instance:
     """A hosted instance and what we want of it (KC-2). `generation` grows with every change of the desired state."""
 
@@ -95,7 +96,7 @@ class Instance:
         return replace(self, desired_state=state, generation=self.generation + 1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@immutable(kw_only=True)
 class PaidPeriod:
     """What a paid invoice of a subscription says: all that settling it needs (CR-50…CR-55), and nothing of a person."""
 
@@ -112,7 +113,7 @@ class PaidPeriod:
         return self.charge_id or self.invoice_id
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class EarlyEvent:
     """What arrived for a subscription of ours that no row is bound to (KC-31), kept by its event id. A paid invoice is
     settled once a row is bound.
@@ -126,7 +127,7 @@ class EarlyEvent:
     paid_period: PaidPeriod | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class MailKey:
     """What makes a mail one and the same (KC-3); `cycle` is empty for one-time mails."""
 
@@ -134,7 +135,7 @@ class MailKey:
     cycle: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Hosting(Tracked):
     """The KiloClaw part of an account. A user has at most one subscription row and one live instance."""
 

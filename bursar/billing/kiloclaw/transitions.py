@@ -5,11 +5,11 @@ flag may change without a change of the state.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
 
 from bursar.billing.errors import UndeclaredTransition
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import Subscription
 
 
@@ -34,7 +34,7 @@ class State(Enum):
     DELETED = "deleted"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Transition:
     """One declared way. `cause` names the rules; `ours` is false where Stripe or the credit account decides."""
 

@@ -1,11 +1,12 @@
 """Calls to Stripe as data: what an operation asks for, and the gateway carries out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from bursar.billing.immutable import immutable
 from bursar.billing.stripe.lists import (
     CheckoutSessions,
     Customers,
@@ -70,7 +71,7 @@ READS = frozenset(
 )  # asked as often as one likes
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Call:
     """One call. `name` is unique within its operation; with the operation's key it makes the idempotency key.
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -10,6 +10,7 @@ from aiormq.abc import DeliveredMessage
 
 from bursar.billing.account import LOOKED_UP_PREFIXES, USER_PREFIX
 from bursar.billing.errors import UnreadableMessage
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 from bursar.db.items import Item, MessageCopy
 from bursar.db.parked import FailedMessage, ParkedMessage
@@ -30,7 +31,7 @@ class Database(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Read:
     """What became of some messages: items to decide, and those to be written down instead (MS-6)."""
 

@@ -17,6 +17,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
+from bursar.billing.immutable import immutable
 from bursar.service.demo.lives import JsonObject
 from bursar.service.demo.replay import signature
 
@@ -52,7 +53,7 @@ class Deliveries:
         self.resent += 1
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Endpoint:
     """Where webhooks go, and what they are signed with."""
 

@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from random import Random
 from urllib.parse import quote
 
 import asyncpg
 import httpx
 
+from bursar.billing.immutable import immutable
 from bursar.service.chaos.keeping import KeptProcess
 from bursar.service.chaos.watching import LOOK_SECONDS, Disturbed, Watch
 from bursar.service.deciding.decider import UNAVAILABLE
@@ -25,7 +25,7 @@ WORKERS = ("worker-1", "worker-2", "worker-3")
 SCHEDULERS = ("scheduler-1", "scheduler-2")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Stage:
     """What can be disturbed."""
 
@@ -34,7 +34,7 @@ class Stage:
     watch: Watch
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Disturbance:
     """`act` returns whether it took place: nothing can be done to a process that is just being started."""
 
@@ -110,7 +110,7 @@ def _server(stage: Stage, target: str) -> ServerControl:
     return server
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Kinds:
     """Disturbances that come one after the other, with pauses between these bounds, or as long as the last one took.
 

@@ -1,18 +1,18 @@
 """What is in the database and the broker once everything is quiet."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import aio_pika
 from asyncpg import Connection
 
+from bursar.billing.immutable import immutable
 from bursar.service.broker.topology import DEAD
 from bursar.service.demo import figures
 from bursar.service.demo.expectations import RowView
 from bursar.service.demo.quiet import queues_of
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Entry:
     """A ledger's entry, in microdollars."""
 
@@ -22,7 +22,7 @@ class Entry:
     amount: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Findings:
     """`doubled` are (cause, row) that changed a row more than once; `balances` what the counters say."""
 

@@ -1,10 +1,10 @@
 """What is delivered: subscriptions that change, and credits that are bought and refunded, all countable afterwards."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+from bursar.billing.immutable import immutable
 from bursar.handlers.messages import HANDLED_STRIPE_TYPES
 from bursar.service.demo.generator import BEGINS_AT, generate_events
 from bursar.service.demo.lives import JsonObject, Life, all_events, last_instant
@@ -18,7 +18,7 @@ MAX_LATER = 1_000  # and its second delivery so many
 MICRODOLLARS_PER_CENT = 10_000
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Payment:
     """Credits bought and partly given back; amounts in cents."""
 
@@ -32,7 +32,7 @@ class Payment:
         return (self.amount_cents - self.refunded_cents) * MICRODOLLARS_PER_CENT
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Load:
     """`lives` say how every row must stand in the end, `payments` every balance; `events` are different ones."""
 

@@ -2,18 +2,18 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from bursar.billing.immutable import immutable
 from bursar.service.chaos.watching import Disturbed
 
 FAULTS_SHOWN = 20
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Kind:
     """The disturbances of one kind. `recovery_seconds` in their order; None where the run ended before."""
 
@@ -35,7 +35,7 @@ class Kind:
         return self.known[-1] if self.known else None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Report:
     """Of a whole run; no faults is a pass. `answers` are by status, 0 where there was no answer."""
 

@@ -5,12 +5,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import asyncpg
 
+from bursar.billing.immutable import immutable
 from bursar.db.clock import set_business_time
 from bursar.db.migrate import migrate
 from bursar.service.chaos.delivery import Couriers, Deliveries, Endpoint
@@ -33,7 +33,7 @@ from bursar.service.servers import Servers
 HOUR = timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Course:
     """What is asked for. So many `hours` of business time pass meanwhile, so that schedulers have something to do;
     `logs` is the folder of the processes' logs.

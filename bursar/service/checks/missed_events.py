@@ -2,7 +2,6 @@
 
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ import structlog
 
 from bursar.billing.calendar import from_unix
 from bursar.billing.errors import Permanent, UnreadableMessage
+from bursar.billing.immutable import immutable
 from bursar.db import inbox, parked
 from bursar.db.connections import Connection
 from bursar.db.items import MessageCopy
@@ -38,7 +38,7 @@ class EventsPublisher(Protocol):
     async def publish(self, message: ReceivedMessage) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Missed:
     """What a look through Stripe's events found. `events` are the oldest of those that are missing, oldest first."""
 
@@ -52,7 +52,7 @@ class Missed:
         return dict(sorted(Counter(str(event.get("type")) for event in self.events).items()))
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Fed:
     """How many were published, and how many were parked since nobody can be named to take them."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json as jsons
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from bursar.billing.immutable import immutable
 from bursar.db.clock import real_now
 from bursar.service.broker.publisher import open_publisher
 from bursar.service.checks.missed_events import KEPT_BY_STRIPE, Fed, Missed, MissedEvents
@@ -23,7 +24,7 @@ from bursar.service.settings import Settings, load_settings
 CONNECTIONS = 2
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Backfilled:
     """What was found, and what was fed in unless the run was dry."""
 

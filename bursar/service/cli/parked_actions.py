@@ -3,7 +3,7 @@
 import getpass
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bursar.billing.errors import Retryable, describe
+from bursar.billing.immutable import immutable
 from bursar.db import parked_actions
 from bursar.db.clock import real_now
 from bursar.db.connections import Pool
@@ -40,7 +41,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what it would change.")]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Selection:
     """Messages by their ids, or the parked ones that a filter lets through."""
 

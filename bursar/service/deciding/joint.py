@@ -3,10 +3,10 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from typing import TypeVar
 
+from bursar.billing.immutable import immutable
 from bursar.db.batches import BATCHES_AT_ONCE, MAX_ITEMS
 from bursar.db.connections import Connection
 from bursar.db.items import Item, Outcome
@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 0.05  # several small batches' time: the one under way is hel
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class _Request:
     items: Sequence[Item]
     answer: "asyncio.Future[list[Outcome]]"

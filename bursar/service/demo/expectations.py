@@ -4,9 +4,10 @@ The tables of the rules are written again here on purpose: a verdict must not re
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from bursar.billing.immutable import immutable
 from bursar.service.demo.lives import JsonObject, Life, all_events, customers_of_users, final_subscriptions
 
 # KC-33
@@ -40,7 +41,7 @@ HANDLED_TYPES = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class RowView:
     """The fields of a row that Stripe has a say in; `current_period_end` is null on a trial."""
 

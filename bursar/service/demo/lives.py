@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+from bursar.billing.immutable import immutable
 
 JsonObject = dict[str, Any]
 
@@ -16,7 +18,7 @@ PRICE_VARIABLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Life:
     """`events` oldest first; `final` one entry per subscription; `prices` maps our plans to price ids."""
 

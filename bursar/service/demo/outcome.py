@@ -2,12 +2,12 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from bursar.billing.immutable import immutable
 from bursar.service.demo.expectations import RowView
 from bursar.service.demo.replay import ReplayFigures
 from bursar.service.demo.verdict import Verdict
@@ -15,7 +15,7 @@ from bursar.service.demo.verdict import Verdict
 FAULTS_SHOWN = 20
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Outcome:
     """`at_stripe` and `found` are rows right after the replay; `seconds` lasts from the first webhook until quiet."""
 

@@ -1,12 +1,13 @@
 """The product's side of the service's HTTP API, as the demo plays it: users, trials, instances, clock and ticks."""
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 from tenacity import AsyncRetrying, RetryError, retry_if_result, stop_after_delay, wait_fixed
+
+from bursar.billing.immutable import immutable
 
 TICK_SECONDS = 120.0
 POLL_SECONDS = 0.05
@@ -16,7 +17,7 @@ class DemoFailedError(RuntimeError):
     """The service answered what the demo cannot go on with."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Product:
     """`service` speaks to the service, `instances` to the instance API; each client has its base address."""
 

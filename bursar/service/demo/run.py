@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +11,7 @@ import httpx
 from rich.console import Console
 from rich.progress import Progress, track
 
+from bursar.billing.immutable import immutable
 from bursar.service.demo import figures, verdict
 from bursar.service.demo.expectations import RowView, at_the_end, expected_rows, handled_event_ids
 from bursar.service.demo.lives import Life, all_events, customers_of_users, last_instant
@@ -26,7 +26,7 @@ HTTP_SECONDS = 30.0
 Wait = Callable[[], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class World:
     """Where the running service and the stand-ins are, and the secrets they were started with."""
 
@@ -39,7 +39,7 @@ class World:
     webhook_secret: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Plan:
     """What to play. The clock starts an hour after the last event: no read from Stripe may be older than an event."""
 
@@ -53,7 +53,7 @@ class Plan:
         return datetime.fromtimestamp(last_instant(self.lives), UTC) + timedelta(hours=1)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class _Replayed:
     figures: ReplayFigures
     seconds: float

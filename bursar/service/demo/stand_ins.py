@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from bursar.billing.immutable import immutable
 from bursar.service.demo.lives import Life, write_lives
 from bursar.service.demo.standing_in import LOOPBACK
 
@@ -22,7 +22,7 @@ class StandInFailedError(RuntimeError):
     """A stand-in ended, or said nothing, before it served."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class StandIns:
     """Where the stand-ins listen."""
 

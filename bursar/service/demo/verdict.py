@@ -2,18 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from http import HTTPStatus
 from typing import Any
 
 import httpx
 
+from bursar.billing.immutable import immutable
 from bursar.service.demo.expectations import RowView, expected_mails, expected_operations
 
 Mail = Mapping[str, str]  # type, user, message_id
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Verdict:
     """Empty `faults` is a pass; `rows` is how many rows were compared."""
 

@@ -1,16 +1,17 @@
 """Mail over Customer.io's transactional API (`POST /v1/send/email`)."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from bursar.billing.immutable import immutable
 from bursar.service.gateways.http_mail import MailRequest
 from bursar.service.gateways.mail import OutgoingMail, message_id, recipient_address, sender_domain
 
 _OPENS_LIQUID = re.compile(r"\{(?=[{%])")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Customerio:
     """Writes our own content, one transactional message there per mail type. `sender` is a From header whose domain is
     verified there.

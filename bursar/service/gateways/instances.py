@@ -1,7 +1,6 @@
 """The instance API: brings one instance to its desired state (KC-77, KC-91, KC-92)."""
 
 import asyncio
-from dataclasses import dataclass
 from enum import StrEnum
 from http import HTTPStatus
 from typing import Literal
@@ -10,6 +9,7 @@ from urllib.parse import quote
 import httpx
 
 from bursar.billing.errors import Permanent
+from bursar.billing.immutable import immutable
 from bursar.service.gateways.retry_after import retry_after_seconds
 
 CONNECT_SECONDS = 3.0
@@ -28,7 +28,7 @@ class CallOutcome(StrEnum):
     RETRY = "retry"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class CallResult:
     """The outcome; `error` is a class such as `http_503` or `ConnectError`, never the other side's text (MS-14)."""
 

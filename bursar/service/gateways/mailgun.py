@@ -1,13 +1,14 @@
 """Mail over Mailgun's API (`POST /v3/{domain}/messages`)."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from urllib.parse import quote
 
+from bursar.billing.immutable import immutable
 from bursar.service.gateways.http_mail import MailRequest
 from bursar.service.gateways.mail import OutgoingMail, message_id, recipient_address, sender_domain
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Mailgun:
     """Writes each mail with its step's Message-ID, its links untouched. `domain` is the sending domain at Mailgun,
     `sender` a From header.

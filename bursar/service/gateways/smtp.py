@@ -2,10 +2,11 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import aiosmtplib
 
+from bursar.billing.immutable import immutable
 from bursar.service.gateways.mail import (
     MalformedRecipient,
     OutgoingMail,
@@ -27,7 +28,7 @@ SESSION_REFUSALS = frozenset({500, 502, 503, 504, 530, 534, 535, 538})
 _FAILURES = (aiosmtplib.SMTPException, OSError, TimeoutError)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class SmtpSettings:
     """Where and as whom to send. With `starttls` TLS is required, never merely tried; `sender` is a From header."""
 

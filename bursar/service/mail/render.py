@@ -1,18 +1,18 @@
 """Renders a mail type to subject, HTML and plain text (KC-85, KC-89)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from bursar.billing.errors import Permanent
+from bursar.billing.immutable import immutable
 
 MAX_NAME_CHARACTERS = 60
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class MailTemplate:
     """A template's name (its files are `name.html.j2` and `name.txt.j2`) and the mail's subject."""
 
@@ -20,7 +20,7 @@ class MailTemplate:
     subject: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class MailContext:
     """What a mail may say. Every instant is optional: a template leaves out the sentence that needs a missing one."""
 
@@ -43,7 +43,7 @@ class MailContext:
         return " ".join((self.name or "").split())[:MAX_NAME_CHARACTERS].rstrip()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Rendered:
     """A mail's three parts."""
 

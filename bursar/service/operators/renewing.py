@@ -1,12 +1,12 @@
 """Failed renewals in operators' hands: tried again, resolved, waived, each signed (CR-63)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import describe
+from bursar.billing.immutable import immutable
 from bursar.db import renewal_failure_actions as actions
 from bursar.db import renewal_failures
 from bursar.db.connections import Connection
@@ -38,7 +38,7 @@ OUTCOME_OF_COUNT = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Retried:
     """What became of a renewal."""
 

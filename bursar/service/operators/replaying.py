@@ -1,7 +1,7 @@
 """Parked messages decided again by an operator: foretold by a dry run of the same code, then done and signed (MS-7)."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import groupby
@@ -9,6 +9,7 @@ from typing import assert_never
 
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import describe
+from bursar.billing.immutable import immutable
 from bursar.db import parked
 from bursar.db.connections import Connection, rolled_back
 from bursar.db.items import Dedupe, Item, Outcome, OutcomeState
@@ -32,7 +33,7 @@ class ReplayOutcome(StrEnum):
     SETTLED = "settled"  # replayed or discarded meanwhile: nothing was done
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Replayed:
     """What became of a message."""
 
@@ -40,7 +41,7 @@ class Replayed:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Prediction:
     """What a replay would do to the rows as they are now; `sweep` is the one that a tick would begin."""
 

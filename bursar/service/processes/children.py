@@ -5,11 +5,11 @@ import contextlib
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import structlog
 
 from bursar.billing.errors import BursarError
+from bursar.billing.immutable import immutable
 
 log = structlog.get_logger()
 
@@ -20,7 +20,7 @@ class ChildEnded(BursarError):
     """A child process ended though nobody had told it to."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Child:
     """`bursar COMMAND` with this environment. It drains on a stop, and ends with its parent, even by `kill -9`."""
 

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 import structlog
 
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.immutable import immutable
 from bursar.db.clock import Clock, MachineClock, TestClock
 from bursar.db.connections import Pool, open_pool
 from bursar.db.decide import Limits
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 CLOSE_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Foundation:
     """Built once per process and passed on."""
 

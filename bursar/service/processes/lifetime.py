@@ -6,12 +6,12 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
 import uvloop
 
+from bursar.billing.immutable import immutable
 from bursar.service.processes.supervision import Run, TaskState, supervise
 
 log = structlog.get_logger()
@@ -23,7 +23,7 @@ STANDARD_INPUT = 0
 READ_BYTES = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Part:
     """One long-running part of a process, and how it fares."""
 

@@ -1,7 +1,7 @@
 """What a process needs before it begins: a database that answers and is migrated, and a broker that answers."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import asyncpg
@@ -9,6 +9,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from bursar.billing.errors import BursarError
+from bursar.billing.immutable import immutable
 from bursar.db.connections import Pool
 from bursar.db.migrate import unapplied
 
@@ -37,7 +38,7 @@ class StartError(BursarError):
     """The process cannot start. The message is one sentence that says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Server:
     """What is waited for: `setting` and `product` name it in the sentence of an error; `refusals` end the wait."""
 

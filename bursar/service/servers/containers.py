@@ -2,9 +2,9 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bursar.billing.immutable import immutable
 from bursar.service.servers.errors import ServersUnavailable
 from bursar.service.servers.instance import Instance
 from bursar.service.servers.probes import LOOPBACK, free_port, http_answers, postgres_answers, rabbitmq_answers
@@ -20,7 +20,7 @@ STOP_GRACE_SECONDS = 15
 POLL_SECONDS = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Image:
     """What to run. `ports` maps container ports to ours; `data` is the folder kept by a durable instance."""
 

@@ -1,7 +1,9 @@
 """What callers hold: two addresses, and a handle on each server for tests that take one away."""
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
+
+from bursar.billing.immutable import immutable
 
 
 class ServerControl(Protocol):
@@ -19,7 +21,7 @@ class ServerControl(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Servers:
     """The servers to use. The addresses carry passwords, so they are kept out of `repr`.
 

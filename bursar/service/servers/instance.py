@@ -8,9 +8,9 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
+from bursar.billing.immutable import immutable
 from bursar.service.servers.errors import InstanceInUse
 from bursar.service.servers.machine import Owner
 
@@ -18,7 +18,7 @@ MAX_INSTANCES_PER_NAME = 8
 SYSTEM_STATE = Path("/var/lib/bursar")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Instance:
     """A locked folder. `durable` ones keep their data from run to run; others start empty."""
 

@@ -5,9 +5,9 @@ import pwd
 import shutil
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from bursar.billing.immutable import immutable
 from bursar.service.servers.origins import Facts
 
 DOCKER_ANSWER_SECONDS = 3
@@ -16,7 +16,7 @@ POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homeb
 RABBITMQ_FOLDERS = ("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin", "/opt/homebrew/opt/rabbitmq/sbin")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Owner:
     """The system user that private servers run as. `initdb` and `postgres` refuse root."""
 

@@ -1,8 +1,8 @@
 """Where the servers may come from, in order: a pure decision over what the machine has."""
 
-from dataclasses import dataclass
 from enum import Enum
 
+from bursar.billing.immutable import immutable
 from bursar.service.servers.errors import ServersUnavailable
 
 INSTALL_POSTGRES = "Install PostgreSQL (Debian: apt-get install postgresql), start Docker, or set DATABASE_URL."
@@ -17,7 +17,7 @@ class Origin(Enum):
     PRIVATE_AFTER_INSTALL = "private after apt-get install"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Facts:
     """What was found on this machine."""
 

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from bursar.billing.immutable import immutable
 from bursar.service.servers.containers import postgres_container, rabbitmq_container
 from bursar.service.servers.control import ServerControl, Servers
 from bursar.service.servers.debian import install_missing
@@ -29,7 +29,7 @@ def to_stderr(sentence: str) -> None:
     sys.stderr.flush()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Wanted:
     """What the caller asks for. Only PostgreSQL can be had alone."""
 

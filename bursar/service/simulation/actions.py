@@ -1,10 +1,10 @@
 """What may happen next, by weight: users, Stripe's customers, webhooks, the service's own work, and time."""
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from random import Random
 
+from bursar.billing.immutable import immutable
 from bursar.service.simulation import at_stripe
 from bursar.service.simulation.commands import Command
 from bursar.service.simulation.due import due_crews, swept_partitions
@@ -33,7 +33,7 @@ DRAWN: Mapping[str, Callable[[Random], object]] = {
 Act = Callable[[Simulation], Awaitable[str]]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Action:
     """One kind of event. `act` says in a word what became of it."""
 

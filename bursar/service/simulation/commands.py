@@ -1,12 +1,12 @@
 """What the users do, through the product's commands: each as the API carries it out."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from bursar.billing.catalogue import Catalogue, CheckoutTerms, Funding
 from bursar.billing.credits.enrolment import Enrolment
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.operations.checkout import WantedCheckout
 from bursar.db.items import Item
 from bursar.handlers.credits import auto_top_up_item, credit_checkout_item, enrolment_item
@@ -27,7 +27,7 @@ from bursar.service.web.deleting import deleted
 from bursar.service.web.operations import ItemOf, operated
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Command:
     """One command of one user; sent again it keeps its id, as the caller's Idempotency-Key does."""
 

@@ -1,8 +1,8 @@
 """Which payments at Stripe are ours: top-ups, and invoices of subscriptions that are kept in credits."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from bursar.billing.immutable import immutable
 from bursar.service.demo.lives import JsonObject
 from bursar.service.stripe_stand_in.invoices import subscription_of
 from bursar.service.stripe_stand_in.world import World
@@ -10,7 +10,7 @@ from bursar.service.stripe_stand_in.world import World
 TOP_UP = "credit_topup"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Payment:
     """One that succeeded; amounts are in cents. `names` are all ids that it may be known by, `gone_cents` what was
     refunded or lost of it, `is_hosting` says that it paid an invoice of a subscription.

@@ -2,10 +2,10 @@
 
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from types import MappingProxyType
 
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import DesiredState
 from bursar.billing.steps import StepKind
 from bursar.service.gateways import instances, smtp, stripe
@@ -15,7 +15,7 @@ POLL_SECONDS = 1.0  # for what another process asked for; our own commits wake u
 JITTER = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Backoff:
     """Delays that double from the first up to the cap."""
 
@@ -29,7 +29,7 @@ class Backoff:
         return max(min(doubled, self.cap) * spread, timedelta(seconds=at_least_seconds or 0))
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Bounds:
     """Of one kind of step. `at_once` is what its gateway has connections for, so that no call waits for another."""
 

@@ -1,10 +1,10 @@
 """A claimed step with what it needs to know, and what a kind of step is."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 from bursar.billing.account import Account
+from bursar.billing.immutable import immutable
 from bursar.billing.steps import StepKind, StepState
 from bursar.db.items import Item, Situation
 from bursar.db.steps import ClaimedStep
@@ -15,7 +15,7 @@ BeginCall = Callable[[], Awaitable[None]]
 Stopped = Callable[[ClaimedStep, StepState, str], Item]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class StepJob:
     """`account` is as it was without its lock, and `situation` the instants, when the step was claimed."""
 

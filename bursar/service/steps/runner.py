@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import Retryable
+from bursar.billing.immutable import immutable
 from bursar.billing.operations import Operation
 from bursar.billing.steps import StepKind
 from bursar.db import instances, steps
@@ -37,7 +37,7 @@ class StripeAccess(SubscriptionsGateway, StripeCalls, Protocol):
     """All that steps ask of Stripe."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Outside:
     """Whom the steps call, and the product's address for the mails. `payments` goes first at Stripe, `checks` last
     (MS-11).

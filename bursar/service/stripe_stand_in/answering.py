@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Protocol
 
+from bursar.billing.immutable import immutable
 from bursar.billing.stripe.objects import API_VERSION
 from bursar.service.demo.lives import JsonObject
 from bursar.service.demo.stripe_shapes import copied
@@ -26,7 +27,7 @@ class Description(Protocol):
     def mismatch_of_answer(self, method: str, template: str, status: int, answer: JsonObject) -> str | None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Call:
     """A request as it came. Header names are in lower case."""
 
@@ -41,7 +42,7 @@ class Call:
         return self.headers.get("idempotency-key") if self.method == "POST" else None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Begun:
     """An answer, before it is given: the fault that it meets, and whether the call's key is its own."""
 

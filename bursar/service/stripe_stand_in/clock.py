@@ -1,12 +1,14 @@
 """The stand-in's own time: what falls due is done in the order of time."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from bursar.billing.immutable import immutable
 
 MAX_DUE = 10_000  # of one walk; more is a circle
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@immutable(order=True)
 class Due:
     """Something that happens at an instant; `order` says what comes first where several do."""
 

@@ -4,10 +4,11 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any
 
+from bursar.billing.immutable import immutable
 from bursar.service.stripe_stand_in.refusals import StripeRefusal
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Answer:
     """What the caller gets."""
 

@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from bursar.billing.immutable import immutable
 from bursar.service.stripe_stand_in import (
     checkout,
     customers,
@@ -62,7 +62,7 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Route:
     """A call that is known: `name` is its entry above, `key` the id in its path."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from bursar.billing.immutable import immutable
 from bursar.service.demo.lives import JsonObject
 from bursar.service.demo.stripe_shapes import StripeIds, copied, skeleton
 from bursar.service.stripe_stand_in.refusals import missing
@@ -32,7 +33,7 @@ class AfterDunning(StrEnum):
     PAST_DUE = "past_due"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Price:
     """A recurring price: `cents` every `months` calendar months."""
 
@@ -45,7 +46,7 @@ STANDARD = Price("price_standard", 2_500)
 COMMIT = Price("price_commit", 5_400, months=6)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Policy:
     """The account's settings. Each retry comes so many days after the first attempt."""
 
@@ -55,7 +56,7 @@ class Policy:
     draft_seconds: int = HOUR_SECONDS  # a renewal's invoice stands so long before it is charged
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Asked:
     """The request that is being answered."""
 

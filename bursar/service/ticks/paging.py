@@ -3,13 +3,14 @@ saved in the same transaction (KC-78, KC-80).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import structlog
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import Stale, UnreadableMessage, describe
+from bursar.billing.immutable import immutable
 from bursar.db import ticks
 from bursar.db.connections import Connection
 from bursar.db.decide import Also
@@ -41,7 +42,7 @@ class PartitionTick(BaseModel):
 NOTHING = Page((), None)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Found:
     """Where a tick goes on: at a page of that sweep, past sweeps that found nothing; `sweep` is None at the end."""
 

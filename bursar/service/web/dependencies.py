@@ -2,13 +2,14 @@
 
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
 from bursar.billing.catalogue import Catalogue
+from bursar.billing.immutable import immutable
 from bursar.billing.operations import Operation
 from bursar.db.connections import Connection, Pool
 from bursar.handlers.messages import ReceivedMessage
@@ -35,7 +36,7 @@ class Publisher(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class WebDependencies:
     """Everything a request may need. `asyncapi` is the document of the messages."""
 

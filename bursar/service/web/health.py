@@ -1,19 +1,20 @@
 """`/healthz`, `/readyz` and `/metrics`: of the web process, and alone for worker and scheduler."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from http import HTTPStatus
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from bursar.billing.immutable import immutable
 from bursar.service.observability.metrics import Metrics
 from bursar.service.web.answers import mapping_of
 from bursar.service.web.answers.operators import AliveAnswer, ReadinessAnswer
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Check:
     """One thing that must hold for the process to be of use; `detail` is a sentence without secrets."""
 

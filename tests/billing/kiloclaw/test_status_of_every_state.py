@@ -1,6 +1,6 @@
 """Banner, lock reason and access over every combination that a customer may be in, read off the tables of the rules."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from itertools import product
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bursar.billing.errors import UndeclaredTransition
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.access import access
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription
 from bursar.billing.kiloclaw.status import billing_status, refusal_reason
@@ -33,7 +34,7 @@ GONE = an_instance(desired_state="destroyed", generation=2, destroyed_at=NOW)
 INSTANCES: dict[str, tuple[Instance, ...]] = {"live": (LIVE,), "destroyed": (GONE,), "never": ()}
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Standing:
     """One combination."""
 

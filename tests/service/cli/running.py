@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+
+from bursar.billing.immutable import immutable
 
 TIMEOUT_SECONDS = 60
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Ran:
     """How a command ended."""
 

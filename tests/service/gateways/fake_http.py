@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from bursar.billing.immutable import immutable
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Request:
     method: str
     target: str
@@ -14,7 +16,7 @@ class Request:
     body: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Reply:
     status: int = 200
     body: bytes = b"{}"

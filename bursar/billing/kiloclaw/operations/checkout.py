@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +12,7 @@ from bursar.billing.catalogue import Catalogue, Funding, PaidPlan
 from bursar.billing.customers import CustomerWanted, customer, customer_learnt, with_customer
 from bursar.billing.decision import Decision
 from bursar.billing.errors import CallRefused, Refused
+from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import Hosting, hosting_of
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, begin
 from bursar.billing.stripe.calls import Call, Method
@@ -28,7 +28,7 @@ ENDED_AT_STRIPE = frozenset({"canceled", "incomplete_expired"})  # all others ar
 SUBSCRIBED = frozenset({"active", "past_due", "unpaid"})
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class WantedCheckout:
     """What the caller says: the plan, where Stripe sends the user afterwards, and who referred the user."""
 

@@ -1,11 +1,11 @@
 """How each call is made with the SDK, and when its effect is already there."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 import stripe
 
+from bursar.billing.immutable import immutable
 from bursar.billing.stripe.calls import READS, Method
 from bursar.billing.stripe.schedules import ENDED_SCHEDULE
 from bursar.service.gateways.stripe.requests import SdkMethod
@@ -13,7 +13,7 @@ from bursar.service.gateways.stripe.requests import SdkMethod
 LISTS = frozenset(method for method in READS if method.endswith(".list"))
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class AlreadySo:
     """How to look at what a refused call was about, and the statuses in which its effect is there (KC-46)."""
 

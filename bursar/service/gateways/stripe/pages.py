@@ -1,12 +1,12 @@
 """Reading Stripe's lists page by page, and its objects in our views."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from bursar.billing.errors import CallRefused, Permanent, Retryable, UnreadableMessage
+from bursar.billing.immutable import immutable
 from bursar.billing.stripe.objects import StripeObject, StripeSubscription
 from bursar.service.gateways.stripe.errors import MISSING
 
@@ -18,7 +18,7 @@ Json = Mapping[str, Any]
 View = TypeVar("View", bound=StripeObject)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class EventsPage:
     """Events as Stripe tells them, newest first. `last_id` is where the next page starts."""
 
@@ -27,7 +27,7 @@ class EventsPage:
     last_id: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class SubscriptionsPage:
     """Subscriptions of all customers, newest first; `unreadable` says which could not be read and why."""
 

@@ -1,8 +1,8 @@
 """What an invariant is, and what it is when one does not hold."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+from bursar.billing.immutable import immutable
 from bursar.service.simulation.truth import Truth
 
 
@@ -17,7 +17,7 @@ class Broken(Exception):
         return f"{self.rule}: {self.sentence}. Found: {self.found}"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Invariant:
     """`problems` yields what contradicts the sentence."""
 

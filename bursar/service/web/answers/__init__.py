@@ -4,7 +4,6 @@ They describe and do nothing else: an answer goes out as the mapping that its ro
 with its model, so that neither moves without the other.
 """
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
@@ -12,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, JsonValue
 from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
+
+from bursar.billing.immutable import immutable
 
 # The model is put among the named ones afterwards: pydantic would repeat it in each route. Its examples are texts until
 # then: FastAPI would drop their nulls.
@@ -30,7 +31,7 @@ class BillingPageAnswer(Answer):
     model_config = ConfigDict(alias_generator=to_camel)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class _DescribedBy:
     model: type[Answer]
 

@@ -1,12 +1,13 @@
 """A JSON schema as lines to read: a field, its form, whether it must be there."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
 import orjson
+
+from bursar.billing.immutable import immutable
 
 Json = Mapping[str, Any]
 
@@ -21,7 +22,7 @@ BOUNDS = (
 LARGEST = 2**63 - 1  # a column's own limit tells a caller nothing
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Field:
     """One line. `name` has the path to a field of an object within: `data.object`."""
 

@@ -1,12 +1,12 @@
 """An AsyncAPI document as its page shows it: where messages go, and the fields of their headers and bodies."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from bursar.billing.immutable import immutable
 from bursar.service.web.documents.fields import Field, Json, fields_of, resolved
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Form:
     """A form of message; `name` is its body's."""
 
@@ -16,7 +16,7 @@ class Form:
     body: Sequence[Field]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Channel:
     """Where messages of some forms are published."""
 

@@ -2,16 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import orjson
 
+from bursar.billing.immutable import immutable
 from bursar.service.web.documents.fields import Field, Json, fields_of, form_of, resolved
 
 PROBLEM = "application/problem+json"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Answer:
     """What a route answers when it has done what was asked: its status, form, fields and an example."""
 
@@ -22,7 +22,7 @@ class Answer:
     example: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Problems:
     """A status, what its codes mean, and the fields that they bring beside those of every problem."""
 
@@ -31,7 +31,7 @@ class Problems:
     fields: Sequence[Field]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable()
 class Route:
     """One method of one path."""
 
