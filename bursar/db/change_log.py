@@ -38,8 +38,10 @@ def changes_between(before: Account, after: Account, *, cause: str, actor: str, 
         known = former.rows()
         for (entity, entity_id), row in part.rows().items():
             old = known.get((entity, entity_id))
-            if row is not old and row != old:
-                was, became = _difference(old, row)
+            if row is old:
+                continue
+            was, became = _difference(old, row)
+            if became:
                 yield ChangeEntry(after.key, entity, entity_id, was, became, cause, actor, reason)
 
 
@@ -61,7 +63,8 @@ def _difference(old: Any, new: Any) -> tuple[dict[str, Any] | None, dict[str, An
     if old is None:
         return None, {name: value for name, value in zip(names, values(new), strict=True) if value is not None}
     both = zip(names, values(old), values(new), strict=True)
-    changed = [(name, was, became) for name, was, became in both if was != became]
+    # `replace` keeps what it does not change: most fields are the very same object, which is compared at no cost.
+    changed = [(name, was, became) for name, was, became in both if was is not became and was != became]
     return {name: was for name, was, _ in changed}, {name: became for name, _, became in changed}
 
 

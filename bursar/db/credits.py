@@ -1,8 +1,9 @@
 """The credit ledger: loaded and appended to for many accounts at once. What it refuses stands in 0010_credits.sql."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from itertools import groupby
+from operator import itemgetter
 
 from asyncpg import Record
 
@@ -13,7 +14,7 @@ from bursar.db import early_reversals
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
 
-ENTRY_FIELDS = ("kind", "amount_microdollars", "description", "business_key", "cause", "payment_id")
+KINDS = {kind.value: kind for kind in EntryKind}  # a look-up instead of the enumeration's call
 MAX_ENTRIES_LOADED = 1_000  # of each account; an older entry's key is the unique index's to refuse
 
 
@@ -46,19 +47,21 @@ async def load(connection: Connection, keys: list[str]) -> Mapping[str, Credits]
     rows = await connection.fetch(
         """
         SELECT owner.user_id,
-            (SELECT (acquired_microdollars, used_microdollars) FROM credit_accounts AS account
-                WHERE account.user_id = owner.user_id) AS counters,
             EXISTS (SELECT FROM credit_mismatches AS mismatch
                 WHERE mismatch.user_id = owner.user_id AND mismatch.cleared_at IS NULL) AS charges_stopped,
-            ARRAY(SELECT (kind, amount_microdollars, description, business_key, cause, payment_id) FROM (
-                SELECT * FROM credit_transactions WHERE user_id = owner.user_id ORDER BY id DESC LIMIT $2
-            ) AS newest ORDER BY id) AS entries
+            account.acquired_microdollars, account.used_microdollars,
+            entry.kind, entry.amount_microdollars, entry.description, entry.business_key, entry.cause, entry.payment_id
         FROM unnest($1::text[]) AS owner (user_id)
+        LEFT JOIN credit_accounts AS account ON account.user_id = owner.user_id
+        LEFT JOIN LATERAL (
+            SELECT * FROM credit_transactions WHERE user_id = owner.user_id ORDER BY id DESC LIMIT $2
+        ) AS entry ON true
+        ORDER BY owner.user_id, entry.id
         """,
         list(users),
         MAX_ENTRIES_LOADED,
     )
-    loaded = {users[row["user_id"]]: _credits(row) for row in rows}
+    loaded = {users[user_id]: _credits(list(of_user)) for user_id, of_user in groupby(rows, key=itemgetter(0))}
     return {key: loaded.get(key) or Credits() for key in keys}
 
 
@@ -122,11 +125,24 @@ async def bury(connection: Connection, user_id: str, tombstone: str) -> int:
     return moved
 
 
-def _credits(row: Record) -> Credits:
-    entries = tuple(_entry(**dict(zip(ENTRY_FIELDS, entry, strict=True))) for entry in row["entries"])
-    acquired_microdollars, used_microdollars = row["counters"] or (0, 0)
-    return Credits(acquired_microdollars, used_microdollars, entries, charges_stopped=row["charges_stopped"])
+def _credits(rows: Sequence[Record]) -> Credits:
+    """Of one user: a row for each entry, or a single one without."""
+    _, charges_stopped, acquired_microdollars, used_microdollars, newest_kind, *_ = rows[-1]
+    return Credits(
+        acquired_microdollars or 0,
+        used_microdollars or 0,
+        tuple(_entry(row) for row in rows) if newest_kind else (),
+        charges_stopped=charges_stopped,
+    )
 
 
-def _entry(kind: str, **fields: Any) -> Entry:  # noqa: ANN401 - as the columns are
-    return Entry(kind=EntryKind(kind), **fields)
+def _entry(row: Record) -> Entry:
+    *_, kind, amount_microdollars, description, business_key, cause, payment_id = row
+    return Entry(
+        kind=KINDS[kind],
+        amount_microdollars=amount_microdollars,
+        description=description,
+        business_key=business_key,
+        cause=cause,
+        payment_id=payment_id,
+    )
