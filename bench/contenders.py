@@ -8,13 +8,15 @@ from pathlib import Path
 from bench.events import PRICE_ID
 from bench.peers.contender import Addresses
 from bursar.billing.immutable import immutable
-from bursar.db.batches import MAX_ITEMS
+from bursar.db.batches import BATCHES_AT_ONCE, MAX_ITEMS
 from bursar.service.processes.development import development_settings
 
 CHECKOUT = Path(__file__).parents[1]
 PEERS_PYTHON = CHECKOUT / ".venv-bench" / "bin" / "python"
 NOBODY = "http://127.0.0.1:9"  # follow-up jobs wait, as every contender's do: nothing answers there
 BURSAR = "bursar"
+# Bursar's lanes take and read up to 8,192 messages before the first commit, with which the clock starts.
+MANY = 5
 PER_MESSAGE = "transaction_per_message"
 DRAIN = "drain"
 
@@ -41,6 +43,7 @@ MISSING_OF_DBOS = """
 class Contender:
     """`module` fills the queue (and, of a peer, works); `batch` is Bursar's messages in a transaction, and how many at
     once. A limit does not do the whole job; one without a queue cannot be paced. `missing` is asked in its database.
+    `times_the_events` is how many times as many it is given: who is fast would be through before it has its pace.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Contender:
     fills_as: str | None = None
     tells_itself: bool = False
     missing: str | None = None
+    times_the_events: int = 1
 
     @property
     def is_peer(self) -> bool:
@@ -79,7 +83,8 @@ class Contender:
 
 
 CONTENDERS = (
-    Contender(BURSAR, "Bursar", "bursar_lanes", batch=(MAX_ITEMS, 2), missing=MISSING_OF_BURSAR),
+    Contender(BURSAR, "Bursar", "bursar_lanes", batch=(MAX_ITEMS, BATCHES_AT_ONCE), missing=MISSING_OF_BURSAR,
+              times_the_events=MANY),
     Contender(PER_MESSAGE, "its handlers, a transaction per message", "bursar_lanes", batch=(1, 8),
               missing=MISSING_OF_BURSAR),
     Contender("by_hand", "aio-pika + asyncpg by hand", "by_hand", missing=MISSING_STEPS),
@@ -88,15 +93,17 @@ CONTENDERS = (
     Contender("pgqueuer", "pgqueuer", "pgqueuer_jobs", missing=MISSING_OF_PGQUEUER),
     Contender("dbos", "DBOS", "dbos_workflows", missing=MISSING_OF_DBOS),
     Contender(DRAIN, "limit: drain the queue, do nothing", "drain", is_limit=True, fills_as="bursar_lanes",
-              tells_itself=True),
+              tells_itself=True, times_the_events=MANY),
     Contender("sql_batches", "limit: the SQL in batches, no broker", "sql_batches", is_limit=True,
-              missing=MISSING_STEPS),
+              missing=MISSING_STEPS, times_the_events=MANY),
 )  # fmt: skip
 
 
 def web_environment(addresses: Addresses) -> dict[str, str]:
     """The environment of `bursar web`, on a port of its own choice."""
-    return _bursar(_environment(addresses) | {"BURSAR_WEB_PORT": "0", "BURSAR_LOG_LEVEL": "info"}, (MAX_ITEMS, 2))
+    return _bursar(
+        _environment(addresses) | {"BURSAR_WEB_PORT": "0", "BURSAR_LOG_LEVEL": "info"}, (MAX_ITEMS, BATCHES_AT_ONCE)
+    )
 
 
 def _environment(addresses: Addresses) -> dict[str, str]:

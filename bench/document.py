@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.contenders import MANY
+
 BEGIN, END = "<!-- figures: written by make bench -->\n", "<!-- end of figures -->\n"
 
 
@@ -16,9 +18,10 @@ def write_figures(path: Path, told: Mapping[str, Any]) -> None:
 
 def _figures(told: Mapping[str, Any]) -> str:
     options, cores = told["options"], told["machine"]["cores"]
+    count, users, rounds = options["events"], options["users"], options["rounds"]
     measured = (
-        f"Measured {told['measured_at'][:10]} on {cores} cores: {options['events']:,} events of {options['users']:,} "
-        f"users a round, {options['rounds']} rounds; medians, lowest and highest in parentheses."
+        f"Measured {told['measured_at'][:10]} on {cores} cores: {count:,} events of {users:,} users a round, {MANY} "
+        f"times as many for Bursar and the limits, {rounds} rounds; medians, lowest and highest in parentheses."
     )
     lines = [
         measured,

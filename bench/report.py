@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.contenders import BURSAR, CONTENDERS, DRAIN, PER_MESSAGE
+from bench.contenders import BURSAR, CONTENDERS, DRAIN, MANY, PER_MESSAGE
 from bench.relay import RelayRound
 from bench.rounds import Latency, Throughput
 from bursar.billing.immutable import immutable
@@ -91,7 +91,8 @@ def print_report(console: Console, told: Mapping[str, Any]) -> None:
 def _speed_table(told: Mapping[str, Any]) -> Table:
     options = told["options"]
     table = _titled(
-        f"{options['events']:,} events of {options['users']:,} users, {options['rounds']} rounds",
+        f"{options['events']:,} events (Bursar and the limits: {MANY} times) of {options['users']:,} users, "
+        f"{options['rounds']} rounds",
         *("events/s", "lowest", "highest", "Bursar is"),
     )
     for name, one in told["contenders"].items():

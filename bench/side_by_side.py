@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 from rich.console import Console
 
-from bench.contenders import BURSAR, CONTENDERS, PEERS_PYTHON, Contender
+from bench.contenders import BURSAR, CONTENDERS, MANY, PEERS_PYTHON, Contender
 from bench.document import write_figures
 from bench.events import made_events, write_events
 from bench.picture import write_picture
@@ -65,9 +65,14 @@ def _kept(measured: Measured, options: argparse.Namespace) -> dict[str, Any]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--events", type=int, default=6_000, help="in each contender's queue, each round")
+    parser.add_argument(
+        "--events",
+        type=int,
+        default=4_000,
+        help=f"in each contender's queue, each round; {MANY} times as many in Bursar's",
+    )
     parser.add_argument("--users", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=5, help="of all in turn")
+    parser.add_argument("--rounds", type=int, default=3, help="of all in turn")
     parser.add_argument("--warm-up-rounds", type=int, default=1, help="before them, which do not count")
     parser.add_argument("--latency-rounds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=300.0, help="events a second of the steady rounds")
@@ -141,14 +146,21 @@ async def _throughputs(
 ) -> dict[str, list[Throughput]]:
     """In turn, so that a machine that becomes slower is slower for all; the first rounds warm it up."""
     measured: dict[str, list[Throughput]] = {contender.name: [] for contender in chosen}
-    events = place.folder / "events.jsonl"
-    write_events(events, made_events(options.users, options.events, options.seed))
+    files = {count: place.folder / f"{count}_events.jsonl" for count in {_events_of(one, options) for one in chosen}}
+    for count, events in files.items():
+        write_events(events, made_events(options.users, count, options.seed))
     for number in range(1 - options.warm_up_rounds, options.rounds + 1):
         for contender in chosen:
-            one = await throughput(contender, place, events, options.events)
+            count = _events_of(contender, options)
+            one = await throughput(contender, place, files[count], count)
             measured[contender.name] += [one] if number > 0 else []
             console.print(f"round {number}, {contender.title}: {one.events_per_second:,.0f} events/s")
     return measured
+
+
+def _events_of(contender: Contender, options: argparse.Namespace) -> int:
+    made: int = options.events * contender.times_the_events
+    return made
 
 
 async def _latencies(

@@ -20,7 +20,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from bursar.db.batches import MAX_ITEMS
+from bursar.db.batches import BATCHES_AT_ONCE, MAX_ITEMS
 from bursar.db.migrate import migrate
 from bursar.handlers.messages import HANDLED_STRIPE_TYPES, STRIPE, ReceivedMessage, account_of_event
 from bursar.service.broker.publisher import MessagePublisher, open_publisher
@@ -36,7 +36,7 @@ PUBLISHING_AT_ONCE = 256
 POLL_SECONDS = 0.05
 PATIENCE_SECONDS = 120.0
 MODES = {
-    "batches": (MAX_ITEMS, 2),
+    "batches": (MAX_ITEMS, BATCHES_AT_ONCE),
     "transaction_per_message": (1, 8),
 }  # messages in a transaction, and how many at once
 
