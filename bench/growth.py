@@ -27,7 +27,7 @@ from bench.events import PERIOD_SECONDS, PRICE_ID, made_events
 from bench.filling import FILLS, drop_indexes, name_users
 from bench.peers.bursar_names import PARTITIONS
 from bench.peers.events import Event
-from bench.processes import usage
+from bench.processes import cpu_seconds
 from bench.throughput import fresh_database
 from bursar.billing.catalogue import Catalogue, EarlybirdTerms, KiloclawTerms, Prices
 from bursar.billing.immutable import immutable
@@ -105,13 +105,13 @@ async def measure_all(database_url: str, options: argparse.Namespace) -> dict[st
 
 async def _round(grown: Grown, batches: int) -> Costs:
     """Microseconds per event, as `MEASURED` names them."""
-    began, began_cpu, served = time.perf_counter(), time.process_time(), usage([grown.served_by]).cpu_seconds
+    began, began_cpu, served = time.perf_counter(), time.process_time(), cpu_seconds([grown.served_by])
     for _ in range(batches):
         await _decide(grown.decider, list(islice(grown.events, MAX_ITEMS)))
     seconds = (
         time.perf_counter() - began,
         time.process_time() - began_cpu,
-        usage([grown.served_by]).cpu_seconds - served,
+        cpu_seconds([grown.served_by]) - served,
     )
     return tuple(one * MICROSECONDS / (batches * MAX_ITEMS) for one in seconds)
 

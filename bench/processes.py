@@ -66,8 +66,13 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def usage(roots: Iterable[int]) -> Usage:
     """Of these processes and all below them; those that are gone took nothing."""
-    used = [_usage_of(pid) for pid in _tree(set(roots))]
-    return Usage(sum(one.cpu_seconds for one in used), sum(one.memory_bytes for one in used))
+    pids = _tree(set(roots))
+    return Usage(sum(map(_cpu_seconds_of, pids)), sum(map(_memory_bytes_of, pids)))
+
+
+def cpu_seconds(roots: Iterable[int]) -> float:
+    """Likewise, without their memory: adding up the servers' takes 50 ms of a processor."""
+    return sum(map(_cpu_seconds_of, _tree(set(roots))))
 
 
 def roots_in(folder: Path) -> set[int]:
@@ -76,12 +81,15 @@ def roots_in(folder: Path) -> set[int]:
     return {pid for pid in _pids() if named in _bytes(pid, "cmdline")}
 
 
-def _usage_of(pid: int) -> Usage:
+def _cpu_seconds_of(pid: int) -> float:
     fields = _bytes(pid, "stat").rpartition(b")")[2].split()
     ticks = sum(map(int, fields[11:15]))  # its own and its ended children's, in user and in system mode
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _memory_bytes_of(pid: int) -> int:
     proportional = [line for line in _bytes(pid, "smaps_rollup").splitlines() if line.startswith(b"Pss:")]
-    memory = int(proportional[0].split()[1]) * KILOBYTE if proportional else 0
-    return Usage(ticks / os.sysconf("SC_CLK_TCK"), memory)
+    return int(proportional[0].split()[1]) * KILOBYTE if proportional else 0
 
 
 def _tree(roots: set[int]) -> set[int]:

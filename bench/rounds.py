@@ -11,13 +11,13 @@ import asyncpg
 
 from bench.contenders import Contender
 from bench.peers.contender import Addresses
-from bench.processes import ProcessFailed, Usage, finished, roots_in, running, usage
+from bench.processes import ProcessFailed, Usage, cpu_seconds, finished, roots_in, running, usage
 from bench.rows import copied
 from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 
 POLL_SECONDS = 0.05
-POLLS_PER_MEMORY_SAMPLE = 10
+POLLS_PER_MEMORY_SAMPLE = 40  # who looks must not be in the way
 PATIENCE_SECONDS = 180.0
 FOLLOW_UP_SECONDS = 10.0  # some write it after the commit
 THOUSAND = 1_000
@@ -142,7 +142,7 @@ async def _watched(
             is_last = handled >= expected
             if handled and (is_last or polls % POLLS_PER_MEMORY_SAMPLE == 0):
                 at = time.perf_counter()
-                sights.append(_Sight(at, handled, usage([worker.pid]), usage(servers).cpu_seconds))
+                sights.append(_Sight(at, handled, usage([worker.pid]), cpu_seconds(servers)))
             polls += bool(handled)
             if is_last:
                 await _check_the_job(connection, contender, expected)
