@@ -15,11 +15,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    WrapValidator,
+    GetCoreSchemaHandler,
     model_validator,
 )
+from pydantic_core import CoreSchema
+from pydantic_core.core_schema import with_default_schema
+
+from bursar.billing.immutable import immutable
 
 API_VERSION = "2026-08-26.dahlia"
 
@@ -28,21 +30,20 @@ def _identifier(value: Any) -> Any:  # noqa: ANN401 - Stripe sends an id, or the
     return value.get("id") if isinstance(value, dict) else value
 
 
-def _none_if_unreadable(value: Any, read: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401 - any JSON value
-    try:
-        return read(value)
-    except ValidationError:
-        return None
+@immutable()
+class _IfReadable:
+    """What stands in the place of a value that cannot be read. Pydantic's core does it without a call of ours."""
 
+    instead: Any
 
-def _what_can_be_read(value: Any, read: ValidatorFunctionWrapHandler) -> Any:  # noqa: ANN401 - any JSON value
-    return _none_if_unreadable(value, read) or ()
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:  # noqa: ANN401
+        return with_default_schema(handler(source), default=self.instead, on_error="default")
 
 
 Id = Annotated[str, BeforeValidator(_identifier)]
 # What only some need of an invoice: who does says that it cannot be read, and nobody else's is stopped (CR-57).
-IdIfReadable = Annotated[Id | None, WrapValidator(_none_if_unreadable)]
-InstantIfReadable = Annotated[datetime | None, WrapValidator(_none_if_unreadable)]
+IdIfReadable = Annotated[Id | None, _IfReadable(None)]
+InstantIfReadable = Annotated[datetime | None, _IfReadable(None)]
 # Stripe has null for "none" on most objects.
 Metadata = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is None else value)]
 
@@ -154,13 +155,13 @@ class StripeInvoice(StripeObject):
     currency: str | None = None
     lines: Annotated[
         tuple[InvoiceLine, ...],
-        WrapValidator(_what_can_be_read),
+        _IfReadable(()),
         Field(validation_alias=AliasChoices(AliasPath("lines", "data"), "lines")),
     ] = ()
     charge: IdIfReadable = None
     payments: Annotated[
         tuple[PaymentOfInvoice, ...],
-        WrapValidator(_what_can_be_read),
+        _IfReadable(()),
         Field(validation_alias=AliasChoices(AliasPath("payments", "data"), "payments")),
     ] = ()
 
