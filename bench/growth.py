@@ -1,6 +1,7 @@
-"""What an event costs among 1,000,000 users and what they left behind, beside among 10,000.
+"""What an event costs among 10,000,000 rows, beside among 10,000.
 
-Each user has an account, a row, an instance, ledger entries, a handled message, a log entry and a step that is done.
+Each user has nine: an account, a subscription, an instance, the credit account with two entries, a handled message, a
+log entry and a step that is done.
 A round decides paid invoices of users drawn at random, in full batches one after the other, in each database in turn.
 There is no broker in it. The database shares this machine.
 """
@@ -78,10 +79,17 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--large", type=int, default=1_000_000, help="users; 10,000,000 take about 21 GB")
-    parser.add_argument("--small", type=int, default=10_000)
-    parser.add_argument("--batches", type=int, default=4, help=f"of {MAX_ITEMS} events, in a round")
-    parser.add_argument("--rounds", type=int, default=20, help="of both in turn, after two that do not count")
+    parser.add_argument(
+        "--large", type=int, default=1_111_112, help="users, of nine rows each; 10,000,000 take about 21 GB"
+    )
+    parser.add_argument("--small", type=int, default=1_111, help="users")
+    parser.add_argument("--batches", type=int, default=2, help=f"of {MAX_ITEMS} events, in a round")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=12,
+        help="of both in turn, after two that do not count; more make the few users' ledgers long",
+    )
     return parser.parse_args()
 
 
