@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import BURSAR, CONTENDERS
+from bench.contenders import BURSAR, CONTENDERS, MANY
 
 WIDTH, BAR_HEIGHT, ROW_HEIGHT = 820, 20, 34
 LABEL_WIDTH, FIGURE_WIDTH, TOP, BOTTOM = 290, 90, 56, 40
@@ -23,8 +23,9 @@ def write_picture(path: Path, told: Mapping[str, Any]) -> None:
     ]
     options, cores = told["options"], told["machine"]["cores"]
     note = (
-        f"{options['events']:,} events of {options['users']:,} users, {options['rounds']} rounds in turn, "
-        f"{cores} cores shared with PostgreSQL and RabbitMQ; line: lowest to highest round"
+        f"{options['events']:,} events of {options['users']:,} users, {MANY} times as many for Bursar and the limits; "
+        f"{options['rounds']} rounds in turn, {cores} cores shared with PostgreSQL and RabbitMQ; "
+        "line: lowest to highest round"
     )
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '

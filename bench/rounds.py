@@ -125,8 +125,8 @@ async def _told(worker: asyncio.subprocess.Process) -> Throughput:
     if not line:
         raise ProcessFailed("the worker ended before it was through")
     told, memory_mb = json.loads(line), usage([worker.pid]).memory_bytes / MEGABYTE
-    cpu_seconds = told["cpu_seconds"] / told["events"] * THOUSAND
-    return Throughput(told["events"] / told["seconds"], cpu_seconds, None, memory_mb, None)
+    cpu_seconds_per_thousand = told["cpu_seconds"] / told["events"] * THOUSAND
+    return Throughput(told["events"] / told["seconds"], cpu_seconds_per_thousand, None, memory_mb, None)
 
 
 async def _watched(

@@ -175,7 +175,11 @@ async def _latencies(
     write_events(events, iter(made[WARM_UP_EVENTS:]))
     for number in range(options.latency_rounds):
         for contender in paced:
-            one = await latency(contender, place, warm_up, events, options.rate)
+            try:
+                one = await latency(contender, place, warm_up, events, options.rate)
+            except ProcessFailed as error:  # who cannot keep up may give up, too; the others are measured all the same
+                console.print(f"round {number + 1}, {contender.title}: no latency: {error}")
+                continue
             measured[contender.name].append(one)
             console.print(
                 f"round {number + 1}, {contender.title}: p50 {one.p50_ms:,.1f} ms, p99 {one.p99_ms:,.1f} ms"

@@ -48,7 +48,7 @@ class Tracked(ABC):
 
     @abstractmethod
     def rows(self) -> Mapping[tuple[str, str], Any]:
-        """(table, row id) → frozen dataclass, for each row of the part."""
+        """(table, row id) → value, for each row of the part."""
 
 
 Part = TypeVar("Part")

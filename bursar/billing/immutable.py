@@ -1,7 +1,7 @@
 """Values: dataclasses that nobody changes. The type checker sees to that, when it runs nothing does.
 
-A `dataclass(frozen=True)` sets each field by a call and takes four times as long to make; a message makes some forty
-values. docs/decisions, 0023.
+A `dataclass(frozen=True)` sets each field by a call and takes more than twice as long to make; a message makes some
+forty values. docs/decisions, 0023.
 """
 
 from collections.abc import Callable

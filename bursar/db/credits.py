@@ -43,25 +43,24 @@ class PostedEntry:
 
 async def load(connection: Connection, keys: list[str]) -> Mapping[str, Credits]:
     """The credit parts of these accounts, in one statement whatever their number."""
-    users = {user_id: key for key in keys if (user_id := user_id_of(key))}
+    of_users = [key for key in keys if user_id_of(key)]
     rows = await connection.fetch(
         """
-        SELECT owner.user_id,
-            EXISTS (SELECT FROM credit_mismatches AS mismatch
-                WHERE mismatch.user_id = owner.user_id AND mismatch.cleared_at IS NULL) AS charges_stopped,
-            account.acquired_microdollars, account.used_microdollars,
+        SELECT owner.place, mismatch.id IS NOT NULL, account.acquired_microdollars, account.used_microdollars,
             entry.kind, entry.amount_microdollars, entry.description, entry.business_key, entry.cause, entry.payment_id
-        FROM unnest($1::text[]) AS owner (user_id)
+        FROM unnest($1::text[]) WITH ORDINALITY AS owner (user_id, place)
         LEFT JOIN credit_accounts AS account ON account.user_id = owner.user_id
+        LEFT JOIN credit_mismatches AS mismatch ON mismatch.user_id = owner.user_id AND mismatch.cleared_at IS NULL
         LEFT JOIN LATERAL (
             SELECT * FROM credit_transactions WHERE user_id = owner.user_id ORDER BY id DESC LIMIT $2
         ) AS entry ON true
-        ORDER BY owner.user_id, entry.id
+        ORDER BY owner.place, entry.id
         """,
-        list(users),
+        [user_id_of(key) for key in of_users],
         MAX_ENTRIES_LOADED,
     )
-    loaded = {users[user_id]: _credits(list(of_user)) for user_id, of_user in groupby(rows, key=itemgetter(0))}
+    by_owner = groupby(rows, key=itemgetter(0))  # one has a row for each entry, or a single one without
+    loaded = {of_users[place - 1]: _credits(list(of_owner)) for place, of_owner in by_owner}
     return {key: loaded.get(key) or Credits() for key in keys}
 
 
@@ -126,7 +125,6 @@ async def bury(connection: Connection, user_id: str, tombstone: str) -> int:
 
 
 def _credits(rows: Sequence[Record]) -> Credits:
-    """Of one user: a row for each entry, or a single one without."""
     _, charges_stopped, acquired_microdollars, used_microdollars, newest_kind, *_ = rows[-1]
     return Credits(
         acquired_microdollars or 0,

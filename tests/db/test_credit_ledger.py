@@ -5,6 +5,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from bursar.billing.credits.ledger import Credits, Entry, EntryKind
 from bursar.db import credits as ledger
 from bursar.db.connections import Connection
 from bursar.db.early_reversals import keys_of_payments
@@ -55,6 +56,51 @@ async def test_cr_1_the_counters_move_with_the_entries(connection: Connection) -
     assert await counters(connection) == (26, 5, 21)
     assert await counters(connection, "eve") == (7, 0, 7)
     assert await counters(connection, "nobody") == (0, 0, 0)
+
+
+async def test_many_accounts_are_loaded_at_once_each_with_its_newest_entries_oldest_first(
+    connection: Connection,
+) -> None:
+    """At most a thousand, whose sum is not the balance then; the counters are whole (CR-1, CR-4)."""
+    many = [deposit(1, f"pi_{number}") for number in range(ledger.MAX_ENTRIES_LOADED + 2)]
+    await post(connection, *many)
+    await post(connection, deposit(9, "pi_eve"), charge(4), user="eve")
+    await connection.execute(
+        """
+        INSERT INTO credit_mismatches
+            (user_id, acquired_difference_microdollars, used_difference_microdollars, found_at, cleared_at, cleared_by,
+            reason)
+        VALUES ('eve', 1, 0, now(), NULL, NULL, NULL), ('eve', 2, 0, now(), now(), 'ops', 'seen'),
+            ('ada', 3, 0, now(), now(), 'ops', 'seen')
+        """
+    )
+
+    keys = ["customer:cus_1", "user:nobody", "user:eve", "user:ada"]
+    loaded = await ledger.load(connection, keys)
+
+    assert list(loaded) == keys
+    assert loaded["customer:cus_1"] == loaded["user:nobody"] == Credits()
+    assert loaded["user:eve"] == Credits(
+        acquired_microdollars=9 * DOLLAR,
+        used_microdollars=4 * DOLLAR,
+        entries=(entry_of(deposit(9, "pi_eve")), entry_of(charge(4))),
+        charges_stopped=True,
+    )
+    assert loaded["user:ada"] == Credits(
+        acquired_microdollars=len(many) * DOLLAR, entries=tuple(map(entry_of, many[2:])), charges_stopped=False
+    )
+
+
+def entry_of(line: Line) -> Entry:
+    dollars, kind, business_key, payment_id = line
+    return Entry(
+        kind=EntryKind(kind),
+        amount_microdollars=dollars * DOLLAR,
+        description="a test",
+        business_key=business_key,
+        cause="test",
+        payment_id=payment_id,
+    )
 
 
 @pytest.mark.parametrize(

@@ -95,8 +95,8 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "a change log without the instances",
         "db/change_log.py",
-        "            if row is not old and row != old:",
-        '            if row is not old and row != old and entity != "kiloclaw_instances":',
+        "            if row is old:",
+        '            if row is old or entity == "kiloclaw_instances":',
     ),
     Bug(
         "a mail log that outlives its user",

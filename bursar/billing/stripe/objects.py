@@ -32,7 +32,9 @@ def _identifier(value: Any) -> Any:  # noqa: ANN401 - Stripe sends an id, or the
 
 @immutable()
 class _IfReadable:
-    """What stands in the place of a value that cannot be read. Pydantic's core does it without a call of ours."""
+    """What stands in the place of a value that cannot be read, whatever its validators raise. Pydantic's core does it
+    without a call of ours.
+    """
 
     instead: Any
 

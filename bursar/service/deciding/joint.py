@@ -66,23 +66,30 @@ class JointDecider:
     def _begin_if_due(self, loop: asyncio.AbstractEventLoop) -> None:
         if not self._waiting or len(self._working) == self._at_once:
             return
-        patience = self._waiting[0].came_at + self._patience_seconds - loop.time()
-        if not self._working or self._waiting_items >= self._max_batch * WORTH_ANOTHER or patience <= 0:
+        if self._is_worth_it(beside=len(self._working), now=loop.time()):
             self._working.add(loop.create_task(self._work()))
         elif not self._look_again:
-            self._look_again = loop.call_later(patience, self._run_out_of_patience, loop)
+            self._look_again = loop.call_at(self._waiting[0].came_at + self._patience_seconds, self._look, loop)
 
-    def _run_out_of_patience(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _is_worth_it(self, *, beside: int, now: float) -> bool:
+        """Whether what waits is worth a batch of its own beside so many others."""
+        is_much = self._waiting_items >= self._max_batch * WORTH_ANOTHER
+        return not beside or is_much or self._waiting[0].came_at + self._patience_seconds <= now
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._look_again = None
         self._begin_if_due(loop)
 
     async def _work(self) -> None:
+        """One batch after the other, for as long as each is worth it: what is left then is for those beside it."""
+        loop = asyncio.get_running_loop()
         try:
-            while self._waiting:
+            while self._waiting and self._is_worth_it(beside=len(self._working) - 1, now=loop.time()):
                 await self._decide_next()
                 await asyncio.sleep(0)  # who has an answer may have more to ask, which belongs into the next batch
         finally:
             self._working -= {asyncio.current_task()}  # at once: a request that comes now needs another
+        self._begin_if_due(loop)
 
     async def _decide_next(self) -> None:
         batch = self._next_batch()

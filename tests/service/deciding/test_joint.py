@@ -30,7 +30,28 @@ class SlowDecider:
         return [Outcome(item, OutcomeState.APPLIED) for item in items]
 
 
-def joint(decider: SlowDecider, max_batch: int = 4, at_once: int = 1, patience_seconds: float = 60.0) -> JointDecider:
+class GatedDecider:
+    """Each batch ends when it is told to; batches are named by their first item."""
+
+    def __init__(self) -> None:
+        self.gates: dict[str, asyncio.Event] = {}
+
+    async def decide(self, items: Sequence[Item]) -> list[Outcome]:
+        gate = self.gates[items[0].id] = asyncio.Event()
+        await gate.wait()
+        del self.gates[items[0].id]
+        return [Outcome(item, OutcomeState.APPLIED) for item in items]
+
+    async def after(self, ended: str) -> list[str]:
+        """What is under way once that batch has ended."""
+        self.gates[ended].set()
+        await settled()
+        return sorted(self.gates)
+
+
+def joint(
+    decider: SlowDecider | GatedDecider, max_batch: int = 4, at_once: int = 1, patience_seconds: float = 60.0
+) -> JointDecider:
     return JointDecider(
         decider,  # type: ignore[arg-type]
         max_batch=max_batch,
@@ -54,7 +75,7 @@ async def asked(decider: JointDecider, *requests: list[Item]) -> list[asyncio.Ta
 
 async def settled() -> None:
     """What was asked for is under way."""
-    for _ in range(3):
+    for _ in range(5):
         await asyncio.sleep(0)
 
 
@@ -127,6 +148,18 @@ async def test_who_is_answered_and_asks_again_at_once_is_in_the_next_batch() -> 
     await asyncio.gather(twice, *others)
 
     assert slow.batches == [["a0"], ["b0", "c0"]]
+
+
+async def test_after_a_burst_a_small_batch_waits_again_until_nothing_else_is_under_way() -> None:
+    gated = GatedDecider()
+    decider = joint(gated, 8, at_once=3)
+    tasks = await asked(decider, request("a", 8), request("b", 8), request("c", 8), request("d", 1))
+
+    assert await gated.after("a0") == ["b0", "c0"]
+    assert await gated.after("c0") == ["b0"]
+    assert await gated.after("b0") == ["d0"]
+    assert await gated.after("d0") == []
+    await asyncio.gather(*tasks)
 
 
 @pytest.mark.parametrize("turns", range(5))
