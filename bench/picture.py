@@ -24,8 +24,7 @@ def write_picture(path: Path, told: Mapping[str, Any]) -> None:
     options, cores = told["options"], told["machine"]["cores"]
     note = (
         f"{options['events']:,} events of {options['users']:,} users, {MANY} times as many for Bursar and the limits; "
-        f"{options['rounds']} rounds in turn, {cores} cores shared with PostgreSQL and RabbitMQ; "
-        "line: lowest to highest round"
+        f"{options['rounds']} rounds in turn; {cores} cores, shared with the servers; line: lowest to highest"
     )
     path.write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
