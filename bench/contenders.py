@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bench.events import PRICE_ID
 from bench.peers.contender import Addresses
+from bench.peers.queues import BY_HAND, CELERY, PARTITION_QUEUES
 from bursar.billing.immutable import immutable
 from bursar.db.batches import BATCHES_AT_ONCE, MAX_ITEMS
 from bursar.service.processes.development import development_settings
@@ -15,8 +16,7 @@ CHECKOUT = Path(__file__).parents[1]
 PEERS_PYTHON = CHECKOUT / ".venv-bench" / "bin" / "python"
 NOBODY = "http://127.0.0.1:9"  # follow-up jobs wait, as every contender's do: nothing answers there
 BURSAR = "bursar"
-# The clock starts with the first commit. Bursar's lanes may have received 16,384 messages by then, and read 8,192.
-MANY = 5
+MANY = 5  # times the events of the others for the quick ones, so that their rounds last some seconds, too
 PER_MESSAGE = "transaction_per_message"
 DRAIN = "drain"
 
@@ -43,7 +43,8 @@ MISSING_OF_DBOS = """
 class Contender:
     """`module` fills the queue (and, of a peer, works); `batch` is Bursar's messages in a transaction, and how many at
     once. A limit does not do the whole job; one without a queue cannot be paced. `missing` is asked in its database.
-    `times_the_events` is how many times as many events it is given: see `MANY`.
+    `times_the_events` is how many times as many events it is given. The clock of who takes from `queues`, the broker's,
+    starts with the first delivery; of the others with the first commit.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Contender:
     tells_itself: bool = False
     missing: str | None = None
     times_the_events: int = 1
+    queues: tuple[str, ...] = ()
 
     @property
     def is_peer(self) -> bool:
@@ -84,11 +86,11 @@ class Contender:
 
 CONTENDERS = (
     Contender(BURSAR, "Bursar", "bursar_lanes", batch=(MAX_ITEMS, BATCHES_AT_ONCE), missing=MISSING_OF_BURSAR,
-              times_the_events=MANY),
+              times_the_events=MANY, queues=PARTITION_QUEUES),
     Contender(PER_MESSAGE, "its handlers, a transaction per message", "bursar_lanes", batch=(1, 8),
-              missing=MISSING_OF_BURSAR),
-    Contender("by_hand", "aio-pika + asyncpg by hand", "by_hand", missing=MISSING_STEPS),
-    Contender("celery", "Celery", "celery_tasks"),
+              missing=MISSING_OF_BURSAR, queues=PARTITION_QUEUES),
+    Contender("by_hand", "aio-pika + asyncpg by hand", "by_hand", missing=MISSING_STEPS, queues=(BY_HAND,)),
+    Contender("celery", "Celery", "celery_tasks", queues=(CELERY,)),
     Contender("procrastinate", "Procrastinate", "procrastinate_jobs", missing=MISSING_OF_PROCRASTINATE),
     Contender("pgqueuer", "pgqueuer", "pgqueuer_jobs", missing=MISSING_OF_PGQUEUER),
     Contender("dbos", "DBOS", "dbos_workflows", missing=MISSING_OF_DBOS),

@@ -26,8 +26,8 @@ from rich.table import Table
 
 from bench.events import PERIOD_SECONDS, PRICE_ID, made_events
 from bench.filling import FILLS, drop_indexes, name_users
-from bench.peers.bursar_names import PARTITIONS
 from bench.peers.events import Event
+from bench.peers.queues import PARTITIONS
 from bench.processes import cpu_seconds
 from bench.throughput import fresh_database
 from bursar.billing.catalogue import Catalogue, EarlybirdTerms, KiloclawTerms, Prices

@@ -11,14 +11,12 @@ import asyncpg
 
 from bench.contenders import Contender
 from bench.peers.contender import Addresses
-from bench.processes import ProcessFailed, Usage, cpu_seconds, finished, roots_in, running, usage
+from bench.processes import ProcessFailed, finished, running, usage
 from bench.rows import copied
+from bench.watching import PATIENCE_SECONDS, POLL_SECONDS, IsTrue, Sight, Watch, deliveries
 from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 
-POLL_SECONDS = 0.05
-POLLS_PER_MEMORY_SAMPLE = 40  # who looks must not be in the way
-PATIENCE_SECONDS = 180.0
 FOLLOW_UP_SECONDS = 10.0  # some write it after the commit
 THOUSAND = 1_000
 MEGABYTE = 1 << 20
@@ -59,27 +57,20 @@ class Latency:
     p99_ms: float
 
 
-@immutable()
-class _Sight:
-    """How far the work was, at an instant."""
-
-    at: float
-    handled: int
-    worker: Usage
-    servers_cpu_seconds: float
-
-
 async def throughput(contender: Contender, place: Place, events: Path, count: int) -> Throughput:
-    """Fill its queue, start its worker, and look at the inbox until everything is committed."""
+    """Fill its queue, start its worker, and watch it from the first delivery until everything is committed."""
     async with copied(place.database_url, place.template) as database_url:
         addresses = Addresses(database_url, place.amqp_url)
         await _queue(contender, place, addresses, "fill", events)
         await _analyze(database_url)
         command, environment = contender.work(addresses, events, count)
-        async with running(command, environment, place.log) as worker:
+        async with (
+            deliveries(place.amqp_url, contender.queues) as has_begun,
+            running(command, environment, place.log) as worker,
+        ):
             if contender.tells_itself:
                 return await _told(worker)
-            return await _watched(contender, worker, database_url, place, count)
+            return await _watched(contender, worker, database_url, place, count, has_begun)
 
 
 async def latency(contender: Contender, place: Place, warm_up: Path, events: Path, rate: float) -> Latency:
@@ -130,27 +121,21 @@ async def _told(worker: asyncio.subprocess.Process) -> Throughput:
 
 
 async def _watched(
-    contender: Contender, worker: asyncio.subprocess.Process, database_url: str, place: Place, expected: int
+    contender: Contender,
+    worker: asyncio.subprocess.Process,
+    database_url: str,
+    place: Place,
+    expected: int,
+    has_begun: IsTrue | None,
 ) -> Throughput:
-    """Between the first sight of committed events and the last."""
     connection = await asyncpg.connect(database_url)
-    servers = roots_in(place.servers_folder) if place.servers_folder else set()
-    deadline, sights, polls = time.monotonic() + PATIENCE_SECONDS, list[_Sight](), 0
     try:
-        while time.monotonic() < deadline and worker.returncode is None:
-            handled = await connection.fetchval("SELECT count(*) FROM inbox")
-            is_last = handled >= expected
-            if handled and (is_last or polls % POLLS_PER_MEMORY_SAMPLE == 0):
-                at = time.perf_counter()
-                sights.append(_Sight(at, handled, usage([worker.pid]), cpu_seconds(servers)))
-            polls += bool(handled)
-            if is_last:
-                await _check_the_job(connection, contender, expected)
-                return _throughput(sights, has_servers=bool(servers))
-            await asyncio.sleep(POLL_SECONDS)
+        watch = Watch(worker, connection, place.servers_folder, expected)
+        sights = await watch.to_the_end(has_begun)
+        await _check_the_job(connection, contender, expected)
     finally:
         await connection.close()
-    raise ProcessFailed(f"{expected} events were not handled within {PATIENCE_SECONDS:.0f} s; see {place.log}")
+    return throughput_of(sights, has_servers=watch.sees_servers)
 
 
 async def _check_the_job(connection: Connection, contender: Contender, expected: int) -> None:
@@ -172,7 +157,8 @@ async def _check_the_job(connection: Connection, contender: Contender, expected:
         await asyncio.sleep(POLL_SECONDS)
 
 
-def _throughput(sights: Sequence[_Sight], *, has_servers: bool) -> Throughput:
+def throughput_of(sights: Sequence[Sight], *, has_servers: bool) -> Throughput:
+    """Between the first sight and the last."""
     first, last = sights[0], sights[-1]
     handled = last.handled - first.handled
     if not handled:

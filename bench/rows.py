@@ -8,7 +8,7 @@ from datetime import timedelta
 import asyncpg
 
 from bench.events import PERIOD_SECONDS, subscription_id, user_id
-from bench.peers.bursar_names import PARTITIONS
+from bench.peers.queues import PARTITIONS
 from bursar.billing.account import partition_of, user_key
 from bursar.db.connections import Connection
 from bursar.db.migrate import migrate

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 import aio_pika
 
-from bench.peers.bursar_names import PARTITIONS
 from bench.peers.contender import Addresses, Send
 from bench.peers.events import Event
+from bench.peers.queues import PARTITIONS
 from bursar.handlers.messages import STRIPE, ReceivedMessage
 from bursar.service.broker.publisher import open_publisher
 from bursar.service.broker.topology import declare, partition_queue

@@ -14,9 +14,9 @@ import asyncpg
 from bench.peers.contender import AT_ONCE, QUORUM, Addresses, Send, delete_queues, open_pool, persistent
 from bench.peers.events import Event
 from bench.peers.job import follow_up, job
+from bench.peers.queues import BY_HAND
 from bench.peers.running_jobs import with_asyncpg
 
-QUEUE = "bench.by_hand"
 PREFETCH = 2 * AT_ONCE  # the next ones are here while these are worked on
 PUBLISHING_AT_ONCE = 256
 
@@ -28,7 +28,7 @@ class ByHand:
         self._addresses = addresses
 
     async def prepare(self) -> None:
-        await delete_queues(self._addresses.amqp_url, QUEUE)
+        await delete_queues(self._addresses.amqp_url, BY_HAND)
 
     async def fill(self, events: Sequence[Event]) -> None:
         waiting = iter(events)
@@ -44,10 +44,10 @@ class ByHand:
     async def sending(self) -> AsyncIterator[Send]:
         async with await aio_pika.connect(self._addresses.amqp_url) as connection:
             channel = await connection.channel()
-            await channel.declare_queue(QUEUE, durable=True, arguments=QUORUM)
+            await channel.declare_queue(BY_HAND, durable=True, arguments=QUORUM)
 
             async def send(event: Event) -> None:
-                await channel.default_exchange.publish(persistent(event), QUEUE)
+                await channel.default_exchange.publish(persistent(event), BY_HAND)
 
             yield send
 
@@ -56,7 +56,7 @@ class ByHand:
         async with await aio_pika.connect(self._addresses.amqp_url) as connection:
             channel = await connection.channel()
             await channel.set_qos(prefetch_count=PREFETCH)
-            queue = await channel.declare_queue(QUEUE, durable=True, arguments=QUORUM)
+            queue = await channel.declare_queue(BY_HAND, durable=True, arguments=QUORUM)
 
             async def handle(message: aio_pika.abc.AbstractIncomingMessage) -> None:
                 await _handle(pool, message)

@@ -18,9 +18,9 @@ import psycopg
 from bench.peers.contender import Addresses, Send, delete_queues
 from bench.peers.events import Event
 from bench.peers.job import job
+from bench.peers.queues import CELERY, CELERY_FOLLOW_UPS
 from bench.peers.running_jobs import with_psycopg
 
-EVENTS, FOLLOW_UPS = "bench.celery", "bench.celery.follow_ups"
 PROCESSES = 8  # each waits for the database most of its time
 PREFETCH_MULTIPLIER = 16  # its guide: large where tasks are short
 SENDING_AT_ONCE = 16
@@ -28,7 +28,7 @@ SENDING_AT_ONCE = 16
 app = celery.Celery("bench", broker=os.environ["AMQP_URL"], set_as_current=True)
 app.conf.update(
     broker_transport_options={"confirm_publish": True},
-    task_default_queue=EVENTS,
+    task_default_queue=CELERY,
     task_default_queue_type="quorum",
     worker_detect_quorum_queues=True,
     task_acks_late=True,
@@ -37,7 +37,7 @@ app.conf.update(
     worker_prefetch_multiplier=PREFETCH_MULTIPLIER,
     worker_send_task_events=False,
     worker_hijack_root_logger=False,
-    task_routes={"follow_up": {"queue": FOLLOW_UPS}},
+    task_routes={"follow_up": {"queue": CELERY_FOLLOW_UPS}},
     broker_connection_retry_on_startup=True,
 )
 
@@ -75,7 +75,7 @@ class Tasks:
         self._addresses = addresses
 
     async def prepare(self) -> None:
-        await delete_queues(self._addresses.amqp_url, EVENTS, FOLLOW_UPS)
+        await delete_queues(self._addresses.amqp_url, CELERY, CELERY_FOLLOW_UPS)
 
     async def fill(self, events: Sequence[Event]) -> None:
         waiting = iter(events)
@@ -95,7 +95,7 @@ class Tasks:
         yield send
 
     async def work(self) -> None:
-        arguments = ["--pool", "prefork", "--concurrency", str(PROCESSES), "--loglevel", "WARNING", "--queues", EVENTS]
+        arguments = ["--pool", "prefork", "--concurrency", str(PROCESSES), "--loglevel", "WARNING", "--queues", CELERY]
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
         program = [sys.executable, "-m", "celery", "--app", "bench.peers.celery_tasks", "worker", *arguments, *quiet]
         os.execv(sys.executable, program)  # noqa: S606 - its own command line

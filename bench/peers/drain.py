@@ -12,8 +12,8 @@ import time
 import aio_pika
 import aio_pika.abc
 
-from bench.peers.bursar_names import ACCOUNTS, PARTITIONS
 from bench.peers.contender import Addresses
+from bench.peers.queues import PARTITION_QUEUES
 
 PREFETCH = 512
 ACK_SECONDS = 0.02
@@ -24,15 +24,15 @@ class Drain:
 
     def __init__(self, addresses: Addresses) -> None:
         self._amqp_url = addresses.amqp_url
-        self._newest: dict[int, aio_pika.abc.AbstractIncomingMessage] = {}
+        self._newest: dict[str, aio_pika.abc.AbstractIncomingMessage] = {}
         self._taken = 0
         self._began = self._began_cpu = 0.0
 
     async def work(self) -> None:
         expected = int(os.environ["BENCH_EXPECTED"])
         async with await aio_pika.connect(self._amqp_url) as connection:
-            for partition in range(PARTITIONS):
-                await self._consume(connection, partition)
+            for name in PARTITION_QUEUES:
+                await self._consume(connection, name)
             while self._taken < expected or self._newest:
                 await asyncio.sleep(ACK_SECONDS)
                 await self._acknowledge()
@@ -42,15 +42,15 @@ class Drain:
             sys.stdout.flush()
             await asyncio.Event().wait()
 
-    async def _consume(self, connection: aio_pika.abc.AbstractConnection, partition: int) -> None:
+    async def _consume(self, connection: aio_pika.abc.AbstractConnection, name: str) -> None:
         channel = await connection.channel()
         await channel.set_qos(prefetch_count=PREFETCH)
-        queue = await channel.get_queue(f"{ACCOUNTS}.p{partition:02d}", ensure=False)
+        queue = await channel.get_queue(name, ensure=False)
 
         async def take(message: aio_pika.abc.AbstractIncomingMessage) -> None:
             self._began, self._began_cpu = self._began or time.perf_counter(), self._began_cpu or time.process_time()
             self._taken += 1
-            self._newest[partition] = message
+            self._newest[name] = message
 
         await queue.consume(take)
 

@@ -14,6 +14,7 @@ from bursar.db.batches import MAX_ITEMS
 from bursar.handlers.messages import ReceivedMessage
 from bursar.service.broker.batches import Batches, Sweeps
 from bursar.service.broker.inflow import Inflow
+from bursar.service.broker.read_ahead import ReadAhead
 from bursar.service.broker.reading import received
 
 log = structlog.get_logger()
@@ -33,6 +34,7 @@ class Lane:
         batches: Batches,
         sweeps: Sweeps,
         slots: asyncio.Semaphore,
+        read_ahead: ReadAhead,
         *,
         max_batch: int = MAX_ITEMS,
     ) -> None:
@@ -42,6 +44,7 @@ class Lane:
         self._batches = batches
         self._sweeps = sweeps
         self._slots = slots
+        self._read_ahead = read_ahead
         self._max_batch = max_batch
         self._wake = asyncio.Event()
         self.inflow = Inflow(self._wake)
@@ -94,7 +97,10 @@ class Lane:
 
     async def _is_handled(self, messages: Sequence[ReceivedMessage]) -> bool:
         try:
-            self._may_sweep |= await self._batches.handle(messages)
+            async with self._read_ahead.of(len(messages)):
+                if self._ended.is_set():
+                    return False  # released while it waited: they go back to the broker
+                self._may_sweep |= await self._batches.handle(messages)
         except Retryable as error:
             log.warning("batch waits", partition=self.partition, size=len(messages), error=describe(error))
             return False

@@ -14,6 +14,7 @@ from bursar.service.broker.deliveries import LaneConnection
 from bursar.service.broker.keeping import PartitionKeeper
 from bursar.service.broker.lane import Lane
 from bursar.service.broker.membership import Membership
+from bursar.service.broker.read_ahead import ReadAhead
 from bursar.service.observability.metrics import Metrics
 from bursar.service.processes.supervision import TaskState, supervise
 
@@ -37,6 +38,7 @@ class Lanes:
         batches: Batches,
         sweeps: Sweeps,
         metrics: Metrics,
+        read_ahead: ReadAhead | None = None,
         max_batch: int = MAX_ITEMS,
     ) -> None:
         self._amqp_url = amqp_url
@@ -45,6 +47,7 @@ class Lanes:
         self._batches = batches
         self._sweeps = sweeps
         self._metrics = metrics
+        self._read_ahead = read_ahead or ReadAhead()
         self._max_batch = max_batch
         self._slots = asyncio.Semaphore(PAGES_AT_ONCE)
         self.is_connected = False
@@ -118,7 +121,8 @@ class Lanes:
         return PartitionKeeper(partition, connection, self._membership, self._lane, self._metrics)
 
     def _lane(self, partition: int, channel: aiormq.Channel) -> Lane:
-        return Lane(partition, channel, self._batches, self._sweeps, self._slots, max_batch=self._max_batch)
+        bounds = (self._slots, self._read_ahead)
+        return Lane(partition, channel, self._batches, self._sweeps, *bounds, max_batch=self._max_batch)
 
 
 def _move(keepers: dict[int, PartitionKeeper], lost: frozenset[int], gained: frozenset[int]) -> None:

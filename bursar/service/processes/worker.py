@@ -13,6 +13,7 @@ from bursar.service.broker.batches import Batches
 from bursar.service.broker.lanes import Lanes
 from bursar.service.broker.membership import Membership
 from bursar.service.broker.publisher import MessagePublisher, open_publisher
+from bursar.service.broker.read_ahead import ReadAhead
 from bursar.service.broker.reading import Decode
 from bursar.service.broker.retries import Retries
 from bursar.service.broker.subscribers import Subscribers
@@ -71,6 +72,7 @@ def _working_parts(base: Foundation, publisher: MessagePublisher, outside: Outsi
         batches=Batches(joint, decode, sweeping, base.metrics),
         sweeps=sweeping,
         metrics=base.metrics,
+        read_ahead=ReadAhead((at_once + 1) * max_batch),  # the batches that run, and the one that is next
         max_batch=max_batch,
     )
     runner = StepRunner(base.decider, outside, base.catalogue, base.metrics, checks=checks_of(base, publisher, outside))

@@ -12,6 +12,7 @@ from bursar.db.items import Dedupe, Item, Outcome, OutcomeState
 from bursar.handlers.messages import ReceivedMessage, item_of
 from bursar.service.broker.batches import Batches
 from bursar.service.broker.lane import Lane
+from bursar.service.broker.read_ahead import ReadAhead
 from bursar.service.broker.retries import Retries
 from bursar.service.deciding.decider import Decider
 from bursar.service.deciding.joint import JointDecider
@@ -155,9 +156,8 @@ class Process:
         return len(jobs)
 
     def _lane(self, partition: int, channel: SimulatedChannel, limit: int) -> Lane:
-        return Lane(
-            partition, cast("Channel", channel), self.batches, self.sweeping, asyncio.Semaphore(1), max_batch=limit
-        )
+        bounds = (asyncio.Semaphore(1), ReadAhead())
+        return Lane(partition, cast("Channel", channel), self.batches, self.sweeping, *bounds, max_batch=limit)
 
     def _decode(self, message: ReceivedMessage, account_key: str) -> Item:
         return item_of(message, account_key, self.outside.catalogue)

@@ -1,4 +1,6 @@
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiormq
@@ -11,16 +13,31 @@ from bursar.service.broker.batches import Batches
 from bursar.service.broker.connecting import connect, driver_channel
 from bursar.service.broker.inflow import Inflow
 from bursar.service.broker.lane import Lane
+from bursar.service.broker.read_ahead import ReadAhead
 from bursar.service.deciding.decider import Decider
 from bursar.service.observability.metrics import Metrics
 from tests.service.broker.queues import stripe_message
 from tests.service.broker.working import DEADLINE_SECONDS, FakeSweeps, Hold, Seen, Troubled, a_decider, published, until
 
 
+class NotedReadAhead(ReadAhead):
+    """Notes that a lane asked whether it may read."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self.asked = asyncio.Event()
+
+    @asynccontextmanager
+    async def of(self, messages: int) -> AsyncIterator[None]:
+        self.asked.set()
+        async with super().of(messages):
+            yield
+
+
 async def subscribed(driver: aiormq.Channel, decider: Decider, seen: Seen) -> Lane:
     sweeps = FakeSweeps()
     batches = Batches(decider, seen.decode, sweeps, Metrics())
-    lane = Lane(0, driver, batches, sweeps, asyncio.Semaphore(1))
+    lane = Lane(0, driver, batches, sweeps, asyncio.Semaphore(1), ReadAhead())
     driver.closing.add_done_callback(lambda _: lane.lose_channel())
     await driver.basic_consume(topology.partition_queue(0), lane.inflow.add)
     return lane
@@ -79,7 +96,7 @@ async def test_ms_5_a_message_does_not_wait_for_the_pages_of_other_partitions(am
     async with connection, a_decider(database_url) as decider:
         driver = await driver_channel(await connection.channel(publisher_confirms=False))
         sweeps = FakeSweeps()
-        lane = Lane(0, driver, Batches(decider, seen.decode, sweeps, Metrics()), sweeps, slots)
+        lane = Lane(0, driver, Batches(decider, seen.decode, sweeps, Metrics()), sweeps, slots, ReadAhead())
         await slots.acquire()  # another lane's page, which lasts
         lane.sweep()
         running = asyncio.create_task(lane.run())
@@ -89,3 +106,31 @@ async def test_ms_5_a_message_does_not_wait_for_the_pages_of_other_partitions(am
         await asyncio.wait_for(running, DEADLINE_SECONDS)
         slots.release()
         await asyncio.wait_for(slots.acquire(), DEADLINE_SECONDS)  # it left the queue
+
+
+async def test_ms_12_a_lane_released_while_it_waits_to_read_leaves_its_messages_to_the_broker(
+    amqp_url: str, database_url: str
+) -> None:
+    await published(amqp_url, [stripe_message(1)], 1)
+    seen, read_ahead = Seen(), NotedReadAhead(1)
+    connection = await connect(amqp_url, "test")
+    async with connection, a_decider(database_url) as decider:
+        driver = await driver_channel(await connection.channel(publisher_confirms=False))
+        batches = Batches(decider, seen.decode, FakeSweeps(), Metrics())
+        lane = Lane(0, driver, batches, FakeSweeps(), asyncio.Semaphore(1), read_ahead)
+        running = asyncio.create_task(lane.run())
+        async with ReadAhead.of(read_ahead, 1):  # another lane's
+            await driver.basic_consume(topology.partition_queue(0), lane.inflow.add)
+            await until(read_ahead.asked.is_set, read_ahead.asked)
+            lane.release()
+        await asyncio.wait_for(running, DEADLINE_SECONDS)
+        assert seen.ids == []
+        await driver.close()
+
+        second = await driver_channel(await connection.channel(publisher_confirms=False))
+        lane = await subscribed(second, decider, seen)
+        running = asyncio.create_task(lane.run())
+        await until(lambda: len(seen.ids) == 1, seen.changed)
+        lane.release()
+        await asyncio.wait_for(running, DEADLINE_SECONDS)
+    assert seen.ids == ["evt_1"]
