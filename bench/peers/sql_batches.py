@@ -15,13 +15,13 @@ from bench.peers.events import Event, read_events
 from bench.peers.job import MICRODOLLARS_PER_CENT
 
 BATCH = 256
-AT_ONCE = 2
+AT_ONCE = 4  # as Bursar
 
 Columns = dict[str, list[Any]]
 
 
 class SqlBatches:
-    """Two connections, a batch each at a time."""
+    """Four connections, a batch each at a time."""
 
     def __init__(self, addresses: Addresses) -> None:
         self._database_url = addresses.database_url

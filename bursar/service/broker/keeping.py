@@ -15,7 +15,7 @@ from bursar.service.broker.lane import Lane
 from bursar.service.broker.membership import Membership
 from bursar.service.observability.metrics import Metrics
 
-PREFETCH = 512  # two full batches: the next one waits here while one is decided
+PREFETCH = 256  # a full batch; of 32 partitions all are received before the first one is decided (decision 24)
 STANDBY_SECONDS = 1.5  # 3.10 delivers to whoever subscribed first
 OWNER_PRIORITY, STANDBY_PRIORITY = 10, 0  # 4.x delivers to the highest
 

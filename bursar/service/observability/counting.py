@@ -24,7 +24,8 @@ def count_outcomes(metrics: Metrics) -> Callable[[Sequence[Outcome]], None]:
         counts: Counter[str] = Counter()
         for outcome in outcomes:
             if outcome.state is OutcomeState.APPLIED and outcome.decision:
-                counts.update(outcome.decision.counts)
+                for name, number in outcome.decision.counts.items():  # `update` takes three times as long
+                    counts[name] += number
                 _alert_unmatched(metrics, outcome.item, outcome.decision)
                 _alert_beside_credits(metrics, outcome.item, outcome.decision)
                 _log_unknown_price(outcome.item, outcome.decision)

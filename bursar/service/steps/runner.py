@@ -12,6 +12,7 @@ from bursar.billing.operations import Operation
 from bursar.billing.steps import StepKind
 from bursar.db import instances, steps
 from bursar.db.connections import Connection
+from bursar.db.items import Outcome
 from bursar.handlers.operations import OPERATIONS, operation_stopped
 from bursar.handlers.steps import mail_stopped
 from bursar.service.checks.listing import StripeLists
@@ -82,14 +83,16 @@ class StepRunner:
                 (StepKind.KEEP_SCHEDULE, outside.stripe),
             )
         ]
-        self.crews: tuple[StepCrew | InstanceCrew, ...] = (
+        instance_crew = InstanceCrew(outside.instances, decider, together, metrics)
+        step_crews = (
             StepCrew(MailSender(outside.mail, outside.app_url), decider, together, metrics, mail_stopped),
             *(StepCrew(work, decider, together, metrics) for work in works),
             *(StepCrew(carrier, decider, together, metrics, operation_stopped) for carrier in carriers),
-            InstanceCrew(outside.instances, decider, together, metrics),
         )
-        for crew in self.crews:
-            decider.on_commit(crew.on_commit)
+        self.crews: tuple[StepCrew | InstanceCrew, ...] = (*step_crews, instance_crew)
+        self._by_kind = {crew.kind: crew for crew in step_crews}
+        decider.on_commit(self._wake_crews)
+        decider.on_commit(instance_crew.on_commit)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until told to stop; then finish the calls that are under way."""
@@ -97,6 +100,12 @@ class StepRunner:
             for crew in self.crews:
                 group.create_task(crew.crew.run(stop))
             group.create_task(self._measure(stop))
+
+    def _wake_crews(self, outcomes: Sequence[Outcome]) -> None:
+        """Wake up those who carry out what was asked for."""
+        asked = {step.kind for one in outcomes if one.decision for step in one.decision.steps}
+        for kind in asked & self._by_kind.keys():
+            self._by_kind[kind].crew.wake()
 
     async def _measure(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

@@ -1,7 +1,6 @@
 """A crew for one kind of step."""
 
 import time
-from collections.abc import Sequence
 from functools import partial
 
 import structlog
@@ -11,7 +10,7 @@ from bursar.billing.steps import StepKind, StepState
 from bursar.db import steps
 from bursar.db.clock import Clock
 from bursar.db.connections import Connection
-from bursar.db.items import Item, Outcome, OutcomeState
+from bursar.db.items import Item, OutcomeState
 from bursar.db.parts import load_accounts
 from bursar.handlers.steps import PARTS, step_ended
 from bursar.service.deciding.decider import Decider
@@ -46,10 +45,10 @@ class StepCrew:
         self._bounds: Bounds = STEPS[work.kind]
         self.crew = Crew[StepJob](work.kind, self._bounds.at_once, self.claim, self.carry_out)
 
-    def on_commit(self, outcomes: Sequence[Outcome]) -> None:
-        """Wake up when a decision asked for such a step."""
-        if any(step.kind is self._work.kind for one in outcomes if one.decision for step in one.decision.steps):
-            self.crew.wake()
+    @property
+    def kind(self) -> StepKind:
+        """Of the steps that it carries out."""
+        return self._work.kind
 
     async def claim(self, limit: int) -> list[StepJob]:
         """At most `limit` due steps, each with its account as it is now."""
