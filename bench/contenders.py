@@ -44,7 +44,7 @@ class Contender:
     """`module` fills the queue (and, of a peer, works); `batch` is Bursar's messages in a transaction, and how many at
     once. A limit does not do the whole job; one without a queue cannot be paced. `missing` is asked in its database.
     `times_the_events` is how many times as many events it is given. The clock of who takes from `queues`, the broker's,
-    starts with the first delivery; of the others with the first commit.
+    starts with the first delivery; of the others with the first commit. Who `tells_itself` has a clock of its own.
     """
 
     name: str

@@ -13,7 +13,7 @@ from bench.contenders import Contender
 from bench.peers.contender import Addresses
 from bench.processes import ProcessFailed, finished, running, usage
 from bench.rows import copied
-from bench.watching import PATIENCE_SECONDS, POLL_SECONDS, IsTrue, Sight, Watch, deliveries
+from bench.watching import PATIENCE_SECONDS, POLL_SECONDS, Begun, Sight, Watch, deliveries
 from bursar.billing.immutable import immutable
 from bursar.db.connections import Connection
 
@@ -65,7 +65,7 @@ async def throughput(contender: Contender, place: Place, events: Path, count: in
         await _analyze(database_url)
         command, environment = contender.work(addresses, events, count)
         async with (
-            deliveries(place.amqp_url, contender.queues) as has_begun,
+            deliveries(place.amqp_url, contender.queues, count) as has_begun,
             running(command, environment, place.log) as worker,
         ):
             if contender.tells_itself:
@@ -126,7 +126,7 @@ async def _watched(
     database_url: str,
     place: Place,
     expected: int,
-    has_begun: IsTrue | None,
+    has_begun: Begun | None,
 ) -> Throughput:
     connection = await asyncpg.connect(database_url)
     try:
@@ -165,13 +165,14 @@ def throughput_of(sights: Sequence[Sight], *, has_servers: bool) -> Throughput:
         raise ProcessFailed("everything was handled at first sight: take more events")
     thousands = handled / THOUSAND
     servers = (last.servers_cpu_seconds - first.servers_cpu_seconds) / thousands if has_servers else None
-    grown = last.worker.memory_bytes - first.worker.memory_bytes
+    filled = next(sight for sight in sights if sight.handled)  # with what is received ahead
+    grown = last.worker.memory_bytes - filled.worker.memory_bytes
     return Throughput(
         events_per_second=handled / (last.at - first.at),
         cpu_seconds_per_thousand=(last.worker.cpu_seconds - first.worker.cpu_seconds) / thousands,
         servers_cpu_seconds_per_thousand=servers,
         memory_mb=max(sight.worker.memory_bytes for sight in sights) / MEGABYTE,
-        memory_mb_per_thousand=grown / MEGABYTE / thousands,
+        memory_mb_per_thousand=grown / MEGABYTE / max(last.handled - filled.handled, 1) * THOUSAND,
     )
 
 

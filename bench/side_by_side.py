@@ -1,6 +1,6 @@
 """Bursar beside its peers and two limits, in turn, on the same servers and the same events; then the webhook relay.
 
-One round fills a contender's queue, starts its worker, and takes the time from the first committed event to the last.
+One round fills a contender's queue, starts its worker, and takes the time from the first delivery to the last commit.
 Then each is sent events at a steady rate: how late is the commit? Servers, workers and the bench share this machine.
 """
 

@@ -1,6 +1,7 @@
 """Events per second through one worker process, end to end, in batches and with a transaction per message.
 
-The queues are filled first; then the worker starts, and the clock runs from the first committed message to the last.
+The queues are filled first; then the worker starts, and the clock runs from the first committed message to the last:
+what was received and read by then favours the batches a little. `bench.side_by_side` has the better clock.
 Broker, database and worker share this machine.
 """
 

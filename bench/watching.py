@@ -18,7 +18,9 @@ LONGEST_PAUSE_SECONDS = 1.0  # counting what is handled takes PostgreSQL's time:
 MEMORY_SECONDS = 2.0  # who looks must not be in the way
 PATIENCE_SECONDS = 180.0
 
-IsTrue = Callable[[], Awaitable[bool]]
+FILLED_SECONDS = 10.0  # until the broker counts what was published
+
+Begun = Callable[[], Awaitable[float | None]]  # when the work began, by time.perf_counter(); None while it has not
 
 
 @immutable()
@@ -32,19 +34,35 @@ class Sight:
 
 
 @asynccontextmanager
-async def deliveries(amqp_url: str, queues: Sequence[str]) -> AsyncIterator[IsTrue | None]:
-    """Says whether one of the messages that these queues hold now was delivered; None without queues."""
+async def deliveries(
+    amqp_url: str, queues: Sequence[str], filled_with: int, patience_seconds: float = FILLED_SECONDS
+) -> AsyncIterator[Begun | None]:
+    """Says when the first of the messages in these queues was delivered; None without queues.
+
+    Two looks must agree: the broker says 0 of a queue whose leader does not answer it in time.
+    """
     if not queues:
         yield None
         return
     async with await aio_pika.connect(amqp_url) as connection:
         channel = await connection.channel()
-        full = await _waiting(channel, queues)
+        await _until_filled(channel, queues, filled_with, time.monotonic() + patience_seconds)
 
-        async def has_begun() -> bool:
-            return await _waiting(channel, queues) < full
+        async def has_begun() -> float | None:
+            at = time.perf_counter()
+            is_less = await _waiting(channel, queues) < filled_with
+            return at if is_less and await _waiting(channel, queues) < filled_with else None
 
         yield has_begun
+
+
+async def _until_filled(
+    channel: aio_pika.abc.AbstractChannel, queues: Sequence[str], filled_with: int, deadline: float
+) -> None:
+    while (waiting := await _waiting(channel, queues)) != filled_with:
+        if time.monotonic() > deadline:
+            raise ProcessFailed(f"{filled_with} messages were published, {waiting} wait in the queues")
+        await asyncio.sleep(POLL_SECONDS)
 
 
 async def _waiting(channel: aio_pika.abc.AbstractChannel, queues: Sequence[str]) -> int:
@@ -70,10 +88,12 @@ class Watch:
         """Whether the servers' processor time is known."""
         return bool(self._servers)
 
-    async def to_the_end(self, has_begun: IsTrue | None) -> list[Sight]:
-        """From `has_begun`, or the first commit that is seen, until all are handled; ProcessFailed if not in time."""
-        await self._until(has_begun or self._has_handled)
-        sights = [self._sight(await self._handled())]
+    async def to_the_end(self, has_begun: Begun | None) -> list[Sight]:
+        """From what `has_begun` says, or the first commit that is seen, until all are handled; ProcessFailed if they
+        are not in time.
+        """
+        began_at = await self._beginning(has_begun or self._has_handled)
+        sights = [self._sight(await self._handled(), began_at)]
         while (handled := await self._handled()) < self._expected:
             self._require_life()
             if time.perf_counter() - sights[-1].at >= MEMORY_SECONDS:
@@ -81,24 +101,27 @@ class Watch:
             await asyncio.sleep(_pause_seconds(sights[0], time.perf_counter(), handled, self._expected))
         return [*sights, self._sight(handled)]
 
-    async def _until(self, is_true: IsTrue) -> None:
-        while not await is_true():
+    async def _beginning(self, has_begun: Begun) -> float:
+        while (at := await has_begun()) is None:
             self._require_life()
             await asyncio.sleep(POLL_SECONDS)
+        return at
 
     def _require_life(self) -> None:
-        if time.monotonic() > self._deadline or self._worker.returncode is not None:
+        if self._worker.returncode is not None:
+            raise ProcessFailed(f"the worker ended with {self._worker.returncode} before it was through")
+        if time.monotonic() > self._deadline:
             raise ProcessFailed(f"{self._expected} events were not handled within {PATIENCE_SECONDS:.0f} s")
 
-    async def _has_handled(self) -> bool:
-        return await self._handled() > 0
+    async def _has_handled(self) -> float | None:
+        return time.perf_counter() if await self._handled() else None
 
     async def _handled(self) -> int:
         handled: int = await self._connection.fetchval("SELECT count(*) FROM inbox")
         return handled
 
-    def _sight(self, handled: int) -> Sight:
-        return Sight(time.perf_counter(), handled, usage([self._worker.pid]), cpu_seconds(self._servers))
+    def _sight(self, handled: int, at: float | None = None) -> Sight:
+        return Sight(at or time.perf_counter(), handled, usage([self._worker.pid]), cpu_seconds(self._servers))
 
 
 def _pause_seconds(first: Sight, now: float, handled: int, expected: int) -> float:

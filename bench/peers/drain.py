@@ -15,7 +15,7 @@ import aio_pika.abc
 from bench.peers.contender import Addresses
 from bench.peers.queues import PARTITION_QUEUES
 
-PREFETCH = 512
+PREFETCH = 512  # of each channel; it need not keep them
 ACK_SECONDS = 0.02
 
 

@@ -1,4 +1,4 @@
-"""What one channel delivered and nobody took yet, in the broker's order (MS-4). Bounded by the prefetch."""
+"""What one channel delivered and nobody acknowledged yet, in the broker's order (MS-4). Bounded by the prefetch."""
 
 import asyncio
 import time
@@ -15,14 +15,27 @@ class Inflow:
         self._waiting: deque[tuple[float, DeliveredMessage]] = deque()
         self._early: dict[int, DeliveredMessage] = {}
         self._next_tag = 1
+        self._held: list[tuple[float, DeliveredMessage]] = []
 
     def __len__(self) -> int:
+        """How many wait to be held."""
         return len(self._waiting)
 
     @property
+    def depth(self) -> int:
+        """How many are waiting or held."""
+        return len(self._waiting) + len(self._held)
+
+    @property
     def oldest_age_seconds(self) -> float:
-        """How long the oldest one has waited here."""
-        return time.monotonic() - self._waiting[0][0] if self._waiting else 0.0
+        """How long the oldest of those has been here."""
+        oldest = self._held or self._waiting
+        return time.monotonic() - oldest[0][0] if oldest else 0.0
+
+    @property
+    def held(self) -> list[DeliveredMessage]:
+        """The batch that is worked on."""
+        return [message for _, message in self._held]
 
     async def add(self, message: DeliveredMessage) -> None:
         """As a consumer of the driver's, which gives each message a task of its own: these may overtake each other."""
@@ -40,9 +53,15 @@ class Inflow:
             self._append(following)
         self._wake.set()
 
-    def take(self, limit: int) -> list[DeliveredMessage]:
-        """The oldest ones, at most `limit`."""
-        return [self._waiting.popleft()[1] for _ in range(min(limit, len(self._waiting)))]
+    def hold(self, limit: int) -> int:
+        """Hold the oldest ones, at most `limit`, unless a batch is held already; how many are held then."""
+        if not self._held:
+            self._held = [self._waiting.popleft() for _ in range(min(limit, len(self._waiting)))]
+        return len(self._held)
+
+    def forget_held(self) -> None:
+        """The batch was acknowledged."""
+        self._held = []
 
     def _append(self, message: DeliveredMessage) -> None:
         self._waiting.append((time.monotonic(), message))

@@ -8,6 +8,7 @@ import aiormq
 from aio_pika.abc import AbstractChannel
 
 from bursar.billing.errors import Retryable
+from bursar.db.batches import MAX_ITEMS
 from bursar.service.broker import topology
 from bursar.service.broker.connecting import BROKER_TROUBLE, CLOSE_TIMEOUT_SECONDS, driver_channel
 from bursar.service.broker.deliveries import LaneConnection
@@ -15,7 +16,7 @@ from bursar.service.broker.lane import Lane
 from bursar.service.broker.membership import Membership
 from bursar.service.observability.metrics import Metrics
 
-PREFETCH = 256  # a full batch; of 32 partitions all are received before the first one is decided (decision 24)
+PREFETCH = MAX_ITEMS  # a full batch; more would only be received before the first one is decided (decision 24)
 STANDBY_SECONDS = 1.5  # 3.10 delivers to whoever subscribed first
 OWNER_PRIORITY, STANDBY_PRIORITY = 10, 0  # 4.x delivers to the highest
 
@@ -112,7 +113,7 @@ class PartitionKeeper:
         return lane
 
     def _depth(self) -> float:
-        return len(self._lane.inflow) if self._lane else 0
+        return self._lane.inflow.depth if self._lane else 0
 
     def _oldest_age_seconds(self) -> float:
         return self._lane.inflow.oldest_age_seconds if self._lane else 0.0

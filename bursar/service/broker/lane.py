@@ -85,25 +85,27 @@ class Lane:
             self._leave_turn()
 
     async def _take_batch(self) -> None:
-        taken = self.inflow.take(self._max_batch)
-        messages = [received(delivered) for delivered in taken]
         failures = 0
         while not self._ended.is_set():
-            if await self._is_handled(messages):
+            async with self._read_ahead.turn(lambda: self.inflow.hold(self._max_batch)):
+                if self._ended.is_set():
+                    return  # released while it stood in line: they go back to the broker
+                taken = self.inflow.held
+                is_handled = await self._is_handled([received(delivered) for delivered in taken])
+            if is_handled:
                 await self._acknowledge(taken)
+                self.inflow.forget_held()
                 return
             failures += 1
             await _set_within(self._ended, pause_seconds(failures))
 
     async def _is_handled(self, messages: Sequence[ReceivedMessage]) -> bool:
         try:
-            async with self._read_ahead.of(len(messages)):
-                if self._ended.is_set():
-                    return False  # released while it waited: they go back to the broker
-                self._may_sweep |= await self._batches.handle(messages)
+            has_begun = await self._batches.handle(messages)
         except Retryable as error:
             log.warning("batch waits", partition=self.partition, size=len(messages), error=describe(error))
             return False
+        self._may_sweep |= has_begun  # not before: it may have been asked to sweep meanwhile
         return True
 
     async def _acknowledge(self, taken: Sequence[DeliveredMessage]) -> None:
@@ -137,13 +139,16 @@ class Lane:
             self._slots.release()
 
     async def _take_page(self) -> None:
+        self._may_sweep = False  # at first: it may be asked to sweep meanwhile
         try:
-            self._may_sweep = await self._sweeps.page(self.partition)
+            has_more = await self._sweeps.page(self.partition)
         except Exception as error:  # noqa: BLE001 - a sweep that fails must not stop messages; the tick's row stays
+            self._may_sweep = True
             self._sweeps_failed += 1
             self._sweep_at = asyncio.get_running_loop().time() + pause_seconds(self._sweeps_failed)
             log.warning("page failed", partition=self.partition, error=describe(error), failures=self._sweeps_failed)
         else:
+            self._may_sweep |= has_more
             self._sweeps_failed = 0
 
     def _seconds_to_page(self) -> float:

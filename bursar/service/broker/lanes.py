@@ -47,7 +47,7 @@ class Lanes:
         self._batches = batches
         self._sweeps = sweeps
         self._metrics = metrics
-        self._read_ahead = read_ahead or ReadAhead()
+        self._read_ahead = read_ahead or ReadAhead(max_batch)
         self._max_batch = max_batch
         self._slots = asyncio.Semaphore(PAGES_AT_ONCE)
         self.is_connected = False
@@ -121,8 +121,9 @@ class Lanes:
         return PartitionKeeper(partition, connection, self._membership, self._lane, self._metrics)
 
     def _lane(self, partition: int, channel: aiormq.Channel) -> Lane:
-        bounds = (self._slots, self._read_ahead)
-        return Lane(partition, channel, self._batches, self._sweeps, *bounds, max_batch=self._max_batch)
+        return Lane(
+            partition, channel, self._batches, self._sweeps, self._slots, self._read_ahead, max_batch=self._max_batch
+        )
 
 
 def _move(keepers: dict[int, PartitionKeeper], lost: frozenset[int], gained: frozenset[int]) -> None:

@@ -36,10 +36,10 @@ class Metrics:
         self.lane_messages = self._counter("lane_messages", "Messages taken off partitions.", "outcome")
         self.lane_batch_size = self._histogram("lane_batch_size", "Messages per batch.", BATCH_BUCKETS_MESSAGES)
         self.lane_depth = self._gauge(
-            "lane_depth", "Messages that wait in the lane, taken but not decided.", "partition"
+            "lane_depth", "Messages that the lane received and has not acknowledged.", "partition"
         )
         self.lane_oldest_age_seconds = self._gauge(
-            "lane_oldest_age_seconds", "Age of the oldest message that waits in the lane.", "partition"
+            "lane_oldest_age_seconds", "Time since the lane received the oldest of them.", "partition"
         )
         self.lane_up = self._gauge("lane_up", "1 while this process consumes the partition, else 0.", "partition")
 

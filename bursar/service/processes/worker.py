@@ -72,7 +72,7 @@ def _working_parts(base: Foundation, publisher: MessagePublisher, outside: Outsi
         batches=Batches(joint, decode, sweeping, base.metrics),
         sweeps=sweeping,
         metrics=base.metrics,
-        read_ahead=ReadAhead((at_once + 1) * max_batch),  # the batches that run, and the one that is next
+        read_ahead=ReadAhead(max_batch, at_once),
         max_batch=max_batch,
     )
     runner = StepRunner(base.decider, outside, base.catalogue, base.metrics, checks=checks_of(base, publisher, outside))

@@ -156,8 +156,10 @@ class Process:
         return len(jobs)
 
     def _lane(self, partition: int, channel: SimulatedChannel, limit: int) -> Lane:
-        bounds = (asyncio.Semaphore(1), ReadAhead())
-        return Lane(partition, cast("Channel", channel), self.batches, self.sweeping, *bounds, max_batch=limit)
+        slots, read_ahead = asyncio.Semaphore(1), ReadAhead()
+        return Lane(
+            partition, cast("Channel", channel), self.batches, self.sweeping, slots, read_ahead, max_batch=limit
+        )
 
     def _decode(self, message: ReceivedMessage, account_key: str) -> Item:
         return item_of(message, account_key, self.outside.catalogue)

@@ -39,6 +39,11 @@ class Crew(Generic[Job]):
         """Look for work at once."""
         self._wake.set()
 
+    @property
+    def is_woken(self) -> bool:
+        """Whether it will look for work at once."""
+        return self._wake.is_set()
+
     async def run(self, stop: asyncio.Event) -> None:
         """Work until told to stop, then finish what is under way."""
         stopped = asyncio.create_task(stop.wait())

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -23,14 +23,14 @@ from tests.service.broker.working import DEADLINE_SECONDS, FakeSweeps, Hold, See
 class NotedReadAhead(ReadAhead):
     """Notes that a lane asked whether it may read."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(limit)
+    def __init__(self) -> None:
+        super().__init__(max_batch=1, at_once=0)
         self.asked = asyncio.Event()
 
     @asynccontextmanager
-    async def of(self, messages: int) -> AsyncIterator[None]:
+    async def turn(self, take: Callable[[], int]) -> AsyncIterator[None]:
         self.asked.set()
-        async with super().of(messages):
+        async with super().turn(take):
             yield
 
 
@@ -84,9 +84,14 @@ async def test_ms_4_the_inflow_restores_the_order_of_the_delivery_tags() -> None
     assert (len(inflow), wake.is_set()) == (0, False)
     await inflow.add(delivered(1))
     assert wake.is_set()
-    assert [message.delivery_tag for message in inflow.take(3)] == [1, 2, 3]
-    assert [message.delivery_tag for message in inflow.take(3)] == [4]
-    assert inflow.oldest_age_seconds == 0
+    assert (inflow.hold(3), len(inflow), inflow.depth) == (3, 1, 4)
+    assert [message.delivery_tag for message in inflow.held] == [1, 2, 3]
+    assert inflow.hold(3) == 3  # the same ones until they are acknowledged
+    inflow.forget_held()
+    assert (inflow.hold(3), [message.delivery_tag for message in inflow.held]) == (1, [4])
+    assert inflow.oldest_age_seconds > 0  # a held batch is not decided: who looks must see it age
+    inflow.forget_held()
+    assert (inflow.depth, inflow.oldest_age_seconds) == (0, 0)
 
 
 async def test_ms_5_a_message_does_not_wait_for_the_pages_of_other_partitions(amqp_url: str, database_url: str) -> None:
@@ -112,14 +117,14 @@ async def test_ms_12_a_lane_released_while_it_waits_to_read_leaves_its_messages_
     amqp_url: str, database_url: str
 ) -> None:
     await published(amqp_url, [stripe_message(1)], 1)
-    seen, read_ahead = Seen(), NotedReadAhead(1)
+    seen, read_ahead = Seen(), NotedReadAhead()
     connection = await connect(amqp_url, "test")
     async with connection, a_decider(database_url) as decider:
         driver = await driver_channel(await connection.channel(publisher_confirms=False))
         batches = Batches(decider, seen.decode, FakeSweeps(), Metrics())
         lane = Lane(0, driver, batches, FakeSweeps(), asyncio.Semaphore(1), read_ahead)
         running = asyncio.create_task(lane.run())
-        async with ReadAhead.of(read_ahead, 1):  # another lane's
+        async with ReadAhead.turn(read_ahead, lambda: 1):  # another lane's
             await driver.basic_consume(topology.partition_queue(0), lane.inflow.add)
             await until(read_ahead.asked.is_set, read_ahead.asked)
             lane.release()
@@ -134,3 +139,53 @@ async def test_ms_12_a_lane_released_while_it_waits_to_read_leaves_its_messages_
         lane.release()
         await asyncio.wait_for(running, DEADLINE_SECONDS)
     assert seen.ids == ["evt_1"]
+
+
+class SlowSweeps(FakeSweeps):
+    """A page takes until it is let go; there is nothing more to do then."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hold = Hold()
+
+    async def page(self, partition: int) -> bool:
+        self.pages.append(partition)
+        await self.hold()
+        return False
+
+
+async def test_ms_8_a_sweep_asked_for_while_a_batch_is_decided_is_not_forgotten(
+    amqp_url: str, database_url: str
+) -> None:
+    await published(amqp_url, [stripe_message(1)], 1)
+    seen, hold, sweeps = Seen(), Hold(), FakeSweeps()
+    connection = await connect(amqp_url, "test")
+    async with connection, a_decider(database_url) as decider:
+        driver = await driver_channel(await connection.channel(publisher_confirms=False))
+        batches = Batches(Troubled(decider, hold), seen.decode, sweeps, Metrics())
+        lane = Lane(0, driver, batches, sweeps, asyncio.Semaphore(1), ReadAhead())
+        await driver.basic_consume(topology.partition_queue(0), lane.inflow.add)
+        running = asyncio.create_task(lane.run())
+        await hold.wait()
+        lane.sweep()
+        hold.released.set()
+        await until(lambda: bool(sweeps.pages))
+        lane.release()
+        await asyncio.wait_for(running, DEADLINE_SECONDS)
+
+
+async def test_ms_8_a_sweep_asked_for_during_a_page_is_not_forgotten(amqp_url: str, database_url: str) -> None:
+    sweeps = SlowSweeps()
+    connection = await connect(amqp_url, "test")
+    async with connection, a_decider(database_url) as decider:
+        driver = await driver_channel(await connection.channel(publisher_confirms=False))
+        batches = Batches(decider, Seen().decode, sweeps, Metrics())
+        lane = Lane(0, driver, batches, sweeps, asyncio.Semaphore(1), ReadAhead())
+        lane.sweep()
+        running = asyncio.create_task(lane.run())
+        await sweeps.hold.wait()
+        lane.sweep()
+        sweeps.hold.released.set()
+        await until(lambda: len(sweeps.pages) == 2)
+        lane.release()
+        await asyncio.wait_for(running, DEADLINE_SECONDS)

@@ -3,6 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
+from bursar.billing.steps import StepKind
 from bursar.service.gateways.instances import CallOutcome
 from bursar.service.steps.crew import Crew
 from bursar.service.steps.runner import Outside, StepRunner
@@ -40,6 +41,14 @@ async def test_kc_60_a_suspension_is_carried_out_at_once_after_its_commit(databa
         assert await worker.fetch("SELECT done_generation FROM kiloclaw_instances") == [(2,)]
         counted = worker.metrics.instance_calls.labels("stopped", CallOutcome.DONE)
         assert counted._value.get() == 1
+
+
+async def test_kc_60_a_commit_wakes_those_who_carry_out_what_it_asked_for_and_nobody_else(database_url: str) -> None:
+    async with acting(database_url) as worker:
+        runner = a_runner(worker)
+        assert not any(crew.crew.is_woken for crew in runner.crews)
+        await suspended_trial(worker)
+        assert {crew.crew.name for crew in runner.crews if crew.crew.is_woken} == {StepKind.SEND_MAIL, "instances"}
 
 
 async def test_the_figures_of_what_waits_are_measured(database_url: str) -> None:
