@@ -24,7 +24,7 @@ def count_outcomes(metrics: Metrics) -> Callable[[Sequence[Outcome]], None]:
         counts: Counter[str] = Counter()
         for outcome in outcomes:
             if outcome.state is OutcomeState.APPLIED and outcome.decision:
-                for name, number in outcome.decision.counts.items():  # `update` takes three times as long
+                for name, number in outcome.decision.counts.items():  # half of what `update` takes
                     counts[name] += number
                 _alert_unmatched(metrics, outcome.item, outcome.decision)
                 _alert_beside_credits(metrics, outcome.item, outcome.decision)
