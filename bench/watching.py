@@ -93,7 +93,8 @@ class Watch:
         are not in time.
         """
         began_at = await self._beginning(has_begun or self._has_handled)
-        sights = [self._sight(await self._handled(), began_at)]
+        handled_before = 0 if has_begun else await self._handled()  # nothing is handled before it is delivered
+        sights = [self._sight(handled_before, began_at)]
         while (handled := await self._handled()) < self._expected:
             self._require_life()
             if time.perf_counter() - sights[-1].at >= MEMORY_SECONDS:
@@ -125,7 +126,7 @@ class Watch:
 
 
 def _pause_seconds(first: Sight, now: float, handled: int, expected: int) -> float:
-    """A quarter of the time that the rest will take, so that the end is seen within 50 ms."""
+    """A quarter of the time that the rest should take: the end is seen within 50 ms, at a steady pace."""
     if handled <= first.handled:
         return POLL_SECONDS
     left = (now - first.at) / (handled - first.handled) * (expected - handled)
