@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aio_pika
-from aiormq.abc import AbstractChannel, DeliveredMessage
+from aiormq.abc import AbstractChannel
 from aiormq.connection import TransportFactory
 from pamqp import commands as spec
 from pamqp.constants import FRAME_BODY, FRAME_END, FRAME_HEADER, FRAME_HEARTBEAT, FRAME_METHOD
-from pamqp.header import ContentHeader
 from yarl import URL
+
+from bursar.handlers.messages import ReceivedMessage
+from bursar.service.broker.properties import MessageHeader, message_header
+from bursar.service.broker.reading import received
 
 MAX_FRAME_BYTES = 1 << 22  # RabbitMQ's are 128 kB at most; a longer one is the driver's to refuse
 SIGN_OF_LIFE_SECONDS = 1.0  # the driver gives a connection up on which it has seen nothing for 18 s
@@ -27,7 +30,7 @@ FRAME_TYPES = frozenset({FRAME_METHOD, FRAME_HEADER, FRAME_BODY, FRAME_HEARTBEAT
 DELIVER = struct.pack(">I", spec.Basic.Deliver.index)
 CONSUMER_TAG_AT = len(DELIVER)
 
-Take = Callable[[DeliveredMessage], None]
+Take = Callable[[int, ReceivedMessage], None]  # (delivery tag, message)
 Takers = dict[int, tuple[AbstractChannel, Take]]  # by the number of the channel
 
 
@@ -35,8 +38,8 @@ Takers = dict[int, tuple[AbstractChannel, Take]]  # by the number of the channel
 class _Arriving:
     """A message of which more frames are to come."""
 
-    delivery: spec.Basic.Deliver
-    header: ContentHeader | None = None
+    tag: int
+    header: MessageHeader | None = None
     parts: list[bytes] = field(default_factory=list)
     missing: int = 0
 
@@ -91,21 +94,21 @@ class DeliveryReader(asyncio.StreamReader):
         if kind == FRAME_METHOD:
             if not content.startswith(DELIVER):
                 return False
-            self._arriving[channel] = _Arriving(_delivery_of(content))
+            self._arriving[channel] = _Arriving(_tag_of(content))
             return True
         arriving = self._arriving.get(channel)
         if arriving is None:
             return False
         if kind == FRAME_HEADER:
-            arriving.header = header = _header_of(content)
-            arriving.missing = header.body_size
+            arriving.header = message_header(content)
+            arriving.missing = arriving.header.body_bytes
         else:
             arriving.parts.append(content)
             arriving.missing -= len(content)
         if arriving.header and arriving.missing <= 0:
             del self._arriving[channel]
-            driver, take = self._takers[channel]
-            take(DeliveredMessage(arriving.delivery, arriving.header, b"".join(arriving.parts), driver))
+            _, take = self._takers[channel]
+            take(arriving.tag, received(arriving.header, b"".join(arriving.parts)))
         return True
 
 
@@ -147,17 +150,7 @@ class LaneConnection(aio_pika.Connection):
         self.kwargs["transport_factory"] = self.deliveries
 
 
-def _delivery_of(content: bytes) -> spec.Basic.Deliver:
-    """Of its fields only the tag is of use: it follows the consumer's, which is as long as its first byte says."""
+def _tag_of(content: bytes) -> int:
+    """The delivery's tag follows the consumer's, which is as long as its first byte says."""
     tag_at = CONSUMER_TAG_AT + 1 + content[CONSUMER_TAG_AT]
-    return spec.Basic.Deliver(delivery_tag=int.from_bytes(content[tag_at : tag_at + 8], "big"))
-
-
-def _header_of(content: bytes) -> ContentHeader:
-    """The header; without its properties where these cannot be read, so that the message is written down."""
-    header = ContentHeader()
-    try:
-        header.unmarshal(content)
-    except (ValueError, struct.error):
-        header.properties = spec.Basic.Properties()
-    return header
+    return int.from_bytes(content[tag_at : tag_at + 8], "big")

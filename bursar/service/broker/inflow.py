@@ -3,8 +3,23 @@
 import asyncio
 import time
 from collections import deque
+from collections.abc import Sequence
 
 from aiormq.abc import DeliveredMessage
+
+from bursar.billing.immutable import immutable
+from bursar.handlers.messages import ReceivedMessage
+from bursar.service.broker.properties import of_driver
+from bursar.service.broker.reading import received
+
+
+@immutable()
+class Delivered:
+    """A message, what it is acknowledged by, and when it came by the monotonic clock."""
+
+    tag: int
+    message: ReceivedMessage
+    at: float
 
 
 class Inflow:
@@ -12,10 +27,10 @@ class Inflow:
 
     def __init__(self, wake: asyncio.Event) -> None:
         self._wake = wake
-        self._waiting: deque[tuple[float, DeliveredMessage]] = deque()
-        self._early: dict[int, DeliveredMessage] = {}
+        self._waiting: deque[Delivered] = deque()
+        self._early: dict[int, ReceivedMessage] = {}
         self._next_tag = 1
-        self._held: list[tuple[float, DeliveredMessage]] = []
+        self._held: list[Delivered] = []
 
     def __len__(self) -> int:
         """How many wait to be held."""
@@ -30,21 +45,21 @@ class Inflow:
     def oldest_age_seconds(self) -> float:
         """How long the oldest of those has been here."""
         oldest = self._held or self._waiting
-        return time.monotonic() - oldest[0][0] if oldest else 0.0
+        return time.monotonic() - oldest[0].at if oldest else 0.0
 
     @property
-    def held(self) -> list[DeliveredMessage]:
+    def held(self) -> Sequence[Delivered]:
         """The batch that is worked on."""
-        return [message for _, message in self._held]
+        return self._held
 
-    async def add(self, message: DeliveredMessage) -> None:
+    async def add(self, delivered: DeliveredMessage) -> None:
         """As a consumer of the driver's, which gives each message a task of its own: these may overtake each other."""
-        self.put(message)
-
-    def put(self, message: DeliveredMessage) -> None:
-        """Keep a delivery until it is taken."""
-        tag = message.delivery_tag
+        tag = delivered.delivery_tag
         assert tag is not None, "a delivery has a tag"
+        self.put(tag, received(of_driver(delivered.header), delivered.body))
+
+    def put(self, tag: int, message: ReceivedMessage) -> None:
+        """Keep a delivery until it is taken."""
         if tag != self._next_tag:
             self._early[tag] = message
             return
@@ -63,6 +78,6 @@ class Inflow:
         """The batch was acknowledged."""
         self._held = []
 
-    def _append(self, message: DeliveredMessage) -> None:
-        self._waiting.append((time.monotonic(), message))
+    def _append(self, message: ReceivedMessage) -> None:
+        self._waiting.append(Delivered(self._next_tag, message, time.monotonic()))
         self._next_tag += 1

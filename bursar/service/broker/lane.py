@@ -7,15 +7,13 @@ from collections.abc import Sequence
 import aiormq
 import aiormq.exceptions
 import structlog
-from aiormq.abc import DeliveredMessage
 
 from bursar.billing.errors import Retryable, describe
 from bursar.db.batches import MAX_ITEMS
 from bursar.handlers.messages import ReceivedMessage
 from bursar.service.broker.batches import Batches, Sweeps
-from bursar.service.broker.inflow import Inflow
+from bursar.service.broker.inflow import Delivered, Inflow
 from bursar.service.broker.read_ahead import ReadAhead
-from bursar.service.broker.reading import received
 
 log = structlog.get_logger()
 
@@ -91,7 +89,7 @@ class Lane:
                 if self._ended.is_set():
                     return  # released while it stood in line: they go back to the broker
                 taken = self.inflow.held
-                is_handled = await self._is_handled([received(delivered) for delivered in taken])
+                is_handled = await self._is_handled([delivered.message for delivered in taken])
             if is_handled:
                 await self._acknowledge(taken)
                 self.inflow.forget_held()
@@ -108,12 +106,10 @@ class Lane:
         self._may_sweep |= has_begun  # not before: it may have been asked to sweep meanwhile
         return True
 
-    async def _acknowledge(self, taken: Sequence[DeliveredMessage]) -> None:
+    async def _acknowledge(self, taken: Sequence[Delivered]) -> None:
         """Everything up to the last, at once. On a channel that is gone: they come again and drop out at the inbox."""
-        tag = taken[-1].delivery_tag
-        assert tag is not None, "a delivery has a tag"
         try:
-            await self._channel.basic_ack(tag, multiple=True, wait=False)
+            await self._channel.basic_ack(taken[-1].tag, multiple=True, wait=False)
         except (aiormq.exceptions.AMQPError, OSError, RuntimeError) as error:
             log.warning("batch not acknowledged", partition=self.partition, error=type(error).__name__)
             self.lose_channel()

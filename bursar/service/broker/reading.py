@@ -6,8 +6,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from aiormq.abc import DeliveredMessage
-
 from bursar.billing.account import LOOKED_UP_PREFIXES, USER_PREFIX
 from bursar.billing.errors import UnreadableMessage
 from bursar.billing.immutable import immutable
@@ -15,6 +13,7 @@ from bursar.db.connections import Connection
 from bursar.db.items import Item, MessageCopy
 from bursar.db.parked import FailedMessage, ParkedMessage
 from bursar.handlers.messages import ReceivedMessage, resolve_accounts
+from bursar.service.broker.properties import MessageHeader
 
 MAX_KEY_CHARACTERS = 255  # of ids and account keys: an index entry has its limit
 NUL = "\x00"  # which Postgres cannot store
@@ -39,15 +38,14 @@ class Read:
     failed: list[FailedMessage]
 
 
-def received(delivered: DeliveredMessage) -> ReceivedMessage:
+def received(header: MessageHeader, body: bytes) -> ReceivedMessage:
     """The message of a delivery; whatever is missing is empty, `sound` complains about it."""
-    properties = delivered.header.properties
-    headers: Mapping[str, Any] = properties.headers or {}
+    headers = header.headers
     return ReceivedMessage(
-        properties.message_id or "",
-        properties.message_type or "",
+        header.message_id,
+        header.message_type,
         _text(headers.get("account")) or "",
-        delivered.body,
+        body,
         _instant(headers.get("occurred_at")),
         _text(headers.get("traceparent")),
         headers,

@@ -1,18 +1,20 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pamqp.frame
 import pytest
-from aiormq.abc import AbstractChannel, DeliveredMessage
 from pamqp import commands as spec
 from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
+from bursar.handlers.messages import ReceivedMessage
 from bursar.service.broker.deliveries import HEARTBEAT, Deliveries, DeliveryReader
-from bursar.service.broker.reading import received
+
+if TYPE_CHECKING:
+    from aiormq.abc import AbstractChannel
 
 OURS, ANOTHERS = 3, 4
 FRAME_BYTES = 100
@@ -22,19 +24,23 @@ class Lane:
     """Notes what it is given. Its channel is closed by `close`."""
 
     def __init__(self, deliveries: Deliveries, number: int = OURS) -> None:
-        self.taken: list[DeliveredMessage] = []
+        self.taken: list[tuple[int, ReceivedMessage]] = []
         self.closing = asyncio.get_running_loop().create_future()
         channel = SimpleNamespace(number=number, closing=self.closing)
-        deliveries.give(cast("AbstractChannel", channel), self.taken.append)
+        deliveries.give(cast("AbstractChannel", channel), self._take)
 
     async def close(self) -> None:
         self.closing.set_result(None)
         await asyncio.sleep(0)
 
+    def _take(self, tag: int, message: ReceivedMessage) -> None:
+        self.taken.append((tag, message))
+
 
 def frames(channel: int, tag: int, body: bytes, headers: dict[str, Any] | None = None) -> list[bytes]:
     """A delivery as the broker sends it: a body that is longer than a frame comes in several."""
-    properties = spec.Basic.Properties(message_id=f"evt_{tag}", message_type="stripe.x", headers=headers or {})
+    properties = spec.Basic.Properties("application/json", None, headers or {}, 2)
+    properties.message_id, properties.message_type = f"evt_{tag}", "stripe.x"
     parts = [ContentBody(body[at : at + FRAME_BYTES]) for at in range(0, len(body), FRAME_BYTES)]
     delivery = spec.Basic.Deliver("consumer", tag, routing_key="p03", exchange="bursar.accounts")
     all_frames: list[Any] = [delivery, ContentHeader(0, len(body), properties), *parts]
@@ -58,8 +64,8 @@ async def reading(deliveries: Deliveries, data: bytes, size: int) -> bytes:
     return (await passed(reader)).replace(HEARTBEAT, b"")
 
 
-def told(messages: Sequence[DeliveredMessage]) -> list[tuple[int | None, str, bytes]]:
-    return [(one.delivery_tag, received(one).message_id, one.body) for one in messages]
+def told(taken: Sequence[tuple[int, ReceivedMessage]]) -> list[tuple[int, str, bytes]]:
+    return [(tag, message.message_id, message.body) for tag, message in taken]
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 10_000])

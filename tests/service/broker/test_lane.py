@@ -73,7 +73,13 @@ async def test_a_channel_closed_in_the_middle_ends_the_lane_and_another_repeats_
 def delivered(tag: int) -> DeliveredMessage:
     delivery = spec.Basic.Deliver(consumer_tag="c", delivery_tag=tag, exchange="e", routing_key="k")
     channel: Any = None
-    return DeliveredMessage(delivery, ContentHeader(), b"", channel)
+    return DeliveredMessage(
+        delivery, ContentHeader(properties=spec.Basic.Properties(message_id=f"evt_{tag}")), b"", channel
+    )
+
+
+def held(inflow: Inflow) -> list[tuple[int, str]]:
+    return [(one.tag, one.message.message_id) for one in inflow.held]
 
 
 async def test_ms_4_the_inflow_restores_the_order_of_the_delivery_tags() -> None:
@@ -85,10 +91,10 @@ async def test_ms_4_the_inflow_restores_the_order_of_the_delivery_tags() -> None
     await inflow.add(delivered(1))
     assert wake.is_set()
     assert (inflow.hold(3), len(inflow), inflow.depth) == (3, 1, 4)
-    assert [message.delivery_tag for message in inflow.held] == [1, 2, 3]
+    assert held(inflow) == [(1, "evt_1"), (2, "evt_2"), (3, "evt_3")]
     assert inflow.hold(3) == 3  # the same ones until they are acknowledged
     inflow.forget_held()
-    assert (inflow.hold(3), [message.delivery_tag for message in inflow.held]) == (1, [4])
+    assert (inflow.hold(3), held(inflow)) == (1, [(4, "evt_4")])
     assert inflow.oldest_age_seconds > 0  # a held batch is not decided: who looks must see it age
     inflow.forget_held()
     assert (inflow.depth, inflow.oldest_age_seconds) == (0, 0)
