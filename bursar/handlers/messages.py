@@ -9,11 +9,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-import orjson
-
 from bursar.billing.account import CUSTOMER_PREFIX, PAYMENT_PREFIX, Account, customer_key, payment_key, user_key
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.ledger import Credits
+from bursar.billing.credits.payments import is_top_up
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnreadableMessage
 from bursar.billing.immutable import immutable
@@ -29,13 +28,12 @@ from bursar.db.items import Decide, Item, MessageCopy
 from bursar.handlers.credits import PARTS as CREDIT_PARTS
 from bursar.handlers.credits import dispute, is_of_top_up, payment, payments_of_top_up, refund, top_up_invoice
 from bursar.handlers.late_top_ups import late_invoice, late_payment
-from bursar.handlers.reading import mapping, view
+from bursar.handlers.reading import mapping, parsed, view, view_of_json
 
 STRIPE = "stripe."
 PAYMENT_SUCCEEDED, CHARGE_REFUNDED = "payment_intent.succeeded", "charge.refunded"
 MAX_BODY_BYTES = 1 << 20  # what the relay accepts
 
-Read = Callable[[Any, Catalogue], Decide]
 TooLate = Callable[[Account, Any], Decision]
 
 
@@ -53,17 +51,32 @@ class ReceivedMessage:
 
 
 @immutable()
-class Handler:
-    """One message type: the parts it needs at most, how its body becomes a decision, and which parts that one needs."""
+class Reading:
+    """What a message says: its decision, which parts of the account that needs, and what else it is about."""
 
+    decide: Decide
     parts: frozenset[type[Any]]
-    read: Read
-    parts_of: Callable[[Any], frozenset[type[Any]]] | None = None
-    too_late: TooLate | None = None  # for a user who was deleted; else nothing
+    names: frozenset[str]
 
-    def parts_for(self, body: Any) -> frozenset[type[Any]]:  # noqa: ANN401 - parsed JSON
-        """What to load for a message with that body."""
-        return self.parts_of(body) if self.parts_of else self.parts
+
+@immutable()
+class Handler:
+    """One message type: how its body is read, and what it causes for a user who was deleted; else nothing."""
+
+    read: Callable[[bytes, Catalogue], Reading]
+    too_late: TooLate | None = None
+
+
+def _by_way_of_json(
+    parts: frozenset[type[Any]], decide_on: Callable[[Any, Catalogue], Decide], too_late: TooLate | None = None
+) -> Handler:
+    """For messages that are read by way of all their JSON, and whose decision needs these parts."""
+
+    def read(body: bytes, catalogue: Catalogue) -> Reading:
+        event = parsed(body)
+        return Reading(decide_on(event, catalogue), parts, _names_of(event))
+
+    return Handler(read, too_late)
 
 
 def _subscription(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
@@ -76,52 +89,56 @@ def _schedule(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - pars
     return lambda account, _: schedule_event(account, event, catalogue)
 
 
-def _paid_invoice(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
-    """A top-up's invoice is a deposit; any other is a subscription's, or nobody's."""
-    return top_up_invoice(body, catalogue) if is_of_top_up(body) else _invoice(body, catalogue)
+def _paid_invoice(body: bytes, catalogue: Catalogue) -> Reading:
+    """A top-up's is a deposit, whatever else it says; any other is a subscription's, or nobody's. It needs the ledger
+    where it may be settled; most say that their subscription is paid directly (KC-21).
+    """
+    try:
+        event = view_of_json(InvoiceEvent, body)
+    except UnreadableMessage:
+        if not is_of_top_up(parsed(body)):
+            raise
+        return _TOP_UP_INVOICE.read(body, catalogue)
+    if is_top_up(event.invoice.metadata):
+        return _TOP_UP_INVOICE.read(body, catalogue)
+    details = event.invoice.of_subscription
+    may_be_in_credits = details is not None and details.metadata.get("funding") != "direct"
+    return _of_invoice(event, _HOSTING | {Credits} if may_be_in_credits else _HOSTING, catalogue)
 
 
-def _invoice(body: Any, catalogue: Catalogue) -> Decide:  # noqa: ANN401 - parsed JSON
-    event = view(InvoiceEvent, body)
+def _failed_invoice(body: bytes, catalogue: Catalogue) -> Reading:
+    return _of_invoice(view_of_json(InvoiceEvent, body), _HOSTING, catalogue)
 
+
+def _of_invoice(event: InvoiceEvent, parts: frozenset[type[Any]], catalogue: Catalogue) -> Reading:
     def decide(account: Account, _: object) -> Decision:
         return invoice_event(account, event, catalogue)
 
-    return decide
+    details = event.invoice.of_subscription
+    return Reading(decide, parts, frozenset({f"subscription:{details.subscription}"} if details else ()))
 
 
 _HOSTING = frozenset[type[Any]]({Hosting})
-
-
-def _parts_of_paid_invoice(body: Any) -> frozenset[type[Any]]:  # noqa: ANN401 - parsed JSON
-    """The ledger for what may be deposited; most invoices say that their subscription is paid directly (KC-21)."""
-    if is_of_top_up(body):
-        return CREDIT_PARTS
-    stripe_object = mapping(mapping(mapping(body).get("data")).get("object"))
-    details = mapping(subscription_details(stripe_object))
-    metadata = mapping(details.get("metadata"))
-    may_be_in_credits = bool(details) and metadata.get("funding") != "direct"
-    return _HOSTING | {Credits} if may_be_in_credits else _HOSTING
-
+_TOP_UP_INVOICE = _by_way_of_json(CREDIT_PARTS, top_up_invoice)
 
 HANDLERS: Mapping[str, Handler] = MappingProxyType(
     {
-        STRIPE + "customer.subscription.created": Handler(_HOSTING, _subscription),
-        STRIPE + "customer.subscription.updated": Handler(_HOSTING, _subscription),
-        STRIPE + "customer.subscription.deleted": Handler(_HOSTING, _subscription),
-        STRIPE + "customer.subscription.paused": Handler(_HOSTING, _subscription),
-        STRIPE + "customer.subscription.resumed": Handler(_HOSTING, _subscription),
-        STRIPE + "subscription_schedule.created": Handler(_HOSTING, _schedule),
-        STRIPE + "subscription_schedule.updated": Handler(_HOSTING, _schedule),
-        STRIPE + "subscription_schedule.released": Handler(_HOSTING, _schedule),
-        STRIPE + "subscription_schedule.canceled": Handler(_HOSTING, _schedule),
-        STRIPE + "subscription_schedule.completed": Handler(_HOSTING, _schedule),
-        STRIPE + "subscription_schedule.aborted": Handler(_HOSTING, _schedule),
-        STRIPE + "invoice.paid": Handler(_HOSTING | CREDIT_PARTS, _paid_invoice, _parts_of_paid_invoice, late_invoice),
-        STRIPE + "invoice.payment_failed": Handler(_HOSTING, _invoice),
-        STRIPE + PAYMENT_SUCCEEDED: Handler(CREDIT_PARTS, payment, too_late=late_payment),
-        STRIPE + CHARGE_REFUNDED: Handler(CREDIT_PARTS, refund),
-        STRIPE + "charge.dispute.closed": Handler(CREDIT_PARTS, dispute),
+        STRIPE + "customer.subscription.created": _by_way_of_json(_HOSTING, _subscription),
+        STRIPE + "customer.subscription.updated": _by_way_of_json(_HOSTING, _subscription),
+        STRIPE + "customer.subscription.deleted": _by_way_of_json(_HOSTING, _subscription),
+        STRIPE + "customer.subscription.paused": _by_way_of_json(_HOSTING, _subscription),
+        STRIPE + "customer.subscription.resumed": _by_way_of_json(_HOSTING, _subscription),
+        STRIPE + "subscription_schedule.created": _by_way_of_json(_HOSTING, _schedule),
+        STRIPE + "subscription_schedule.updated": _by_way_of_json(_HOSTING, _schedule),
+        STRIPE + "subscription_schedule.released": _by_way_of_json(_HOSTING, _schedule),
+        STRIPE + "subscription_schedule.canceled": _by_way_of_json(_HOSTING, _schedule),
+        STRIPE + "subscription_schedule.completed": _by_way_of_json(_HOSTING, _schedule),
+        STRIPE + "subscription_schedule.aborted": _by_way_of_json(_HOSTING, _schedule),
+        STRIPE + "invoice.paid": Handler(_paid_invoice, late_invoice),
+        STRIPE + "invoice.payment_failed": Handler(_failed_invoice),
+        STRIPE + PAYMENT_SUCCEEDED: _by_way_of_json(CREDIT_PARTS, payment, late_payment),
+        STRIPE + CHARGE_REFUNDED: _by_way_of_json(CREDIT_PARTS, refund),
+        STRIPE + "charge.dispute.closed": _by_way_of_json(CREDIT_PARTS, dispute),
     }
 )
 
@@ -136,15 +153,14 @@ def item_of(message: ReceivedMessage, account_key: str, catalogue: Catalogue) ->
         raise UnreadableMessage(f"no handler for messages of type {message.type[:80]!r}")
     if not message.message_id or not account_key:
         raise UnreadableMessage("a message needs an id and an account")
-    body = parsed(message.body)
-    decide = handler.read(body, catalogue)
+    reading = handler.read(message.body, catalogue)
     return Item(
         message.message_id,
         account_key,
-        handler.parts_for(body),
-        decide,
+        reading.parts,
+        reading.decide,
         copy=copy_of(message),
-        names=_names_of(body),
+        names=reading.names,
         too_late=partial(too_late, message=message),
     )
 
@@ -171,14 +187,6 @@ def too_late(account: Account, message: ReceivedMessage) -> Decision:
 def copy_of(message: ReceivedMessage) -> MessageCopy:
     """What is kept of a message that fails."""
     return MessageCopy(message.type, message.headers, message.body)
-
-
-def parsed(body: bytes) -> Any:  # noqa: ANN401 - parsed JSON
-    """The JSON value of a body; UnreadableMessage when it is none."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise UnreadableMessage(f"not JSON at byte {error.pos}") from None
 
 
 def account_of_event(event: Mapping[str, Any]) -> str | None:

@@ -14,13 +14,8 @@ from bursar.billing.errors import BursarError, Refused, UnreadableMessage
 from bursar.db import parked
 from bursar.db.clock import real_now
 from bursar.db.items import MessageCopy
-from bursar.handlers.messages import (
-    HANDLED_STRIPE_TYPES,
-    STRIPE,
-    is_nobodys,
-    parsed,
-    resolve_accounts,
-)
+from bursar.handlers.messages import HANDLED_STRIPE_TYPES, STRIPE, is_nobodys, resolve_accounts
+from bursar.handlers.reading import parsed
 from bursar.handlers.relay import RelayedEvent, relayed, type_of
 from bursar.service.deciding.decider import DatabaseUnavailable
 from bursar.service.web.answers import mapping_of
