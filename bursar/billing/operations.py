@@ -241,12 +241,13 @@ def operation_key(command_id: str) -> str:
     return f"operation:{command_id}"
 
 
-def keeping(account: Account, operation_name: str, asked: BaseModel) -> Step:
+def keeping(account: Account, operation_name: str, asked: Mapping[str, Any]) -> Step:
     """The step that brings the account's schedule in order, once for all that ask while it is due. Its plan looks
-    first: it is run again from its start whenever it is asked for anew or comes back after a pause.
+    first: it is run again from its start whenever it is asked for anew or comes back after a pause. `asked` is what the
+    operation's model reads, as JSON.
     """
     key = f"keep-schedule:{account.key}"
-    return Step(StepKind.KEEP_SCHEDULE, key, _payload(operation_name, asked), coalesced=True)
+    return Step(StepKind.KEEP_SCHEDULE, key, {"operation": operation_name, "asked": asked}, coalesced=True)
 
 
 def _payload(operation_name: str, asked: BaseModel) -> Json:

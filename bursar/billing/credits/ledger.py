@@ -24,7 +24,7 @@ class EntryKind(StrEnum):
     SETTLEMENT_CHARGE = "settlement_charge"
 
 
-OF_WHAT_WAS_USED = frozenset({EntryKind.CHARGE, EntryKind.SETTLEMENT_CHARGE})
+OF_WHAT_WAS_USED = (EntryKind.CHARGE, EntryKind.SETTLEMENT_CHARGE)
 
 
 class InsufficientCredits(Refused):
@@ -135,16 +135,14 @@ def with_settlement(account: Account, deposit: Entry, charge: Entry) -> Account:
 
 def _with_entries(account: Account, *entries: Entry) -> Account:
     credit = credits_of(account)
-    used = sum(one.amount_microdollars for one in entries if one.kind in OF_WHAT_WAS_USED)
-    acquired = sum(one.amount_microdollars for one in entries if one.kind not in OF_WHAT_WAS_USED)
-    return account.having(
-        replace(
-            credit,
-            acquired_microdollars=credit.acquired_microdollars + acquired,
-            used_microdollars=credit.used_microdollars - used,
-            entries=(*credit.entries, *entries),
-        )
-    )
+    acquired, used = credit.acquired_microdollars, credit.used_microdollars
+    for one in entries:
+        if one.kind in OF_WHAT_WAS_USED:
+            used -= one.amount_microdollars
+        else:
+            acquired += one.amount_microdollars
+    added = (*credit.entries, *entries)
+    return account.having(replace(credit, acquired_microdollars=acquired, used_microdollars=used, entries=added))
 
 
 def in_dollars(microdollars: int) -> str:

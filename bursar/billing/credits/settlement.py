@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from bursar.billing.account import Account
+from bursar.billing.calendar import in_utc
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.ledger import MICRODOLLARS_PER_CENT, Entry, EntryKind, credits_of, with_settlement
 from bursar.billing.decision import Decision
@@ -93,15 +94,18 @@ def is_uncertain(before: Subscription, after: Subscription, paid_at: datetime) -
 
 def _period_of(invoice: StripeInvoice, line: InvoiceLine, catalogue: Catalogue) -> PaidPeriod | None:
     plan = catalogue.prices.plan_of(line.price) if line.price else None
-    if plan is None or line.period_start is None or line.period_end is None or line.period_end <= line.period_start:
+    if plan is None or line.period_start is None or line.period_end is None:
+        return None
+    starts_at, ends_at = in_utc(line.period_start), in_utc(line.period_end)
+    if ends_at <= starts_at:
         return None
     return PaidPeriod(
         invoice_id=invoice.id,
         charge_id=invoice.charge_id,
         amount_cents=invoice.amount_paid,
         plan=plan,
-        starts_at=line.period_start,
-        ends_at=line.period_end,
+        starts_at=starts_at,
+        ends_at=ends_at,
     )
 
 
@@ -119,9 +123,10 @@ def _beside_old_entries(account: Account, subscription_id: str, paid: PaidPeriod
     colon; one deposit and one charge of one amount explain each other. An invoice that does not show its charge cannot
     be told from an old deposit that is known by one.
     """
-    key = f"kiloclaw-settlement:{subscription_id}:{paid.starts_at.date()}"
+    key = f"kiloclaw-settlement:{subscription_id}:{paid.starts_at.date().isoformat()}"
     entries = credits_of(account).entries
-    of_period = [one for one in entries if f"{one.business_key}:".startswith(f"{key}:")]
+    longer = f"{key}:"
+    of_period = [one for one in entries if one.business_key == key or one.business_key.startswith(longer)]
     own = [one for one in entries if one.payment_id in known_as and one.amount_microdollars > 0]
     own = [one for one in own if one in of_period or not one.business_key.startswith("kiloclaw-settlement:")]
     deposits = {one.business_key: one for one in (*of_period, *own) if one.amount_microdollars > 0}
@@ -179,19 +184,23 @@ def _posted(account: Account, posting: Posting, settlement: Settlement) -> Decis
 def _with_pair(account: Account, settlement: Settlement) -> Account:
     paid = settlement.paid
     amount, key = paid.amount_cents * MICRODOLLARS_PER_CENT, _key(paid.payment_id)
-
-    def entry(kind: EntryKind, signed: int, business_key: str) -> Entry:
-        return Entry(
-            kind=kind,
-            amount_microdollars=signed,
-            description=f"KiloClaw hosting, {paid.plan} plan, invoice {paid.invoice_id}",
-            business_key=business_key,
-            cause=settlement.cause,
-            payment_id=paid.payment_id,
-        )
-
-    deposit = entry(EntryKind.SETTLEMENT_DEPOSIT, amount, key)
-    return with_settlement(account, deposit, entry(EntryKind.SETTLEMENT_CHARGE, -amount, f"{key}:charge"))
+    deposit = Entry(
+        kind=EntryKind.SETTLEMENT_DEPOSIT,
+        amount_microdollars=amount,
+        description=f"KiloClaw hosting, {paid.plan} plan, invoice {paid.invoice_id}",
+        business_key=key,
+        cause=settlement.cause,
+        payment_id=paid.payment_id,
+    )
+    charge = Entry(
+        kind=EntryKind.SETTLEMENT_CHARGE,
+        amount_microdollars=-amount,
+        description=deposit.description,
+        business_key=f"{key}:charge",
+        cause=settlement.cause,
+        payment_id=deposit.payment_id,
+    )
+    return with_settlement(account, deposit, charge)
 
 
 def _key(payment_id: str) -> str:

@@ -29,10 +29,17 @@ def terms_of(row: Subscription, catalogue: Catalogue) -> ScheduleTerms:
 
 
 def keep_steps(account: Account, row: Subscription, catalogue: Catalogue) -> tuple[Step, ...]:
-    """Ask for the schedule of the row's subscription to be brought in order; nothing for a row without one."""
+    """Ask for the schedule of the row's subscription to be brought in order; nothing for a row without one.
+
+    What is asked is a `KeepAsked` as JSON. It is written out here: every payment of a commit plan may ask for one, and
+    by way of the models it takes twice as long.
+    """
     if row.stripe_subscription_id is None:
         return ()
-    asked = KeepAsked(subscription_id=row.stripe_subscription_id, terms=terms_of(row, catalogue))
+    prices = catalogue.prices.model_dump(mode="json")
+    ends_at = row.commit_ends_at.isoformat() if row.commit_ends_at else None
+    terms = {"user_id": row.user_id, "prices": prices, "commit_ends_at": ends_at}
+    asked = {"subscription_id": row.stripe_subscription_id, "terms": terms}
     return (keeping(account, KEEP_SCHEDULE, asked),)
 
 

@@ -171,7 +171,7 @@ def selling(command_id: str = "command:1", *, lease: NewLease | None = None) -> 
 
 def keeping_the_schedule(message_id: str = "evt_1", title: str = "kept") -> Item:
     def decide(account: Account, _: Situation) -> Decision:
-        return Decision(account, (keeping(account, "sell", Asked(title=title)),))
+        return Decision(account, (keeping(account, "sell", {"title": title}),))
 
     return Item(message_id, "user:ada", PARTS, decide)
 

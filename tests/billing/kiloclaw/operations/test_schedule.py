@@ -1,21 +1,23 @@
 """Schedules: made, adopted, completed, followed, released (KC-40, KC-41, KC-45, KC-46)."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
 from bursar.billing.calendar import add_months
 from bursar.billing.errors import CallRefused, Retryable
-from bursar.billing.kiloclaw.operations.schedule import apply_kept, keep_schedule
-from bursar.billing.kiloclaw.phases import KeptSchedule
+from bursar.billing.kiloclaw.operations.schedule import KEEPING, apply_kept, keep_schedule
+from bursar.billing.kiloclaw.phases import KeptSchedule, ScheduleTerms
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of
-from bursar.billing.kiloclaw.scheduling import KeepAsked
+from bursar.billing.kiloclaw.scheduling import KeepAsked, keep_steps, terms_of
 from bursar.billing.operations import Ended
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.calls import Method
-from tests.billing.kiloclaw.making import COMMIT, STANDARD, a_paid_row, subscription_json
+from tests.billing.kiloclaw.making import CATALOGUE, COMMIT, NOW, STANDARD, a_paid_row, subscription_json
 from tests.billing.kiloclaw.operations.driving import Driven, an_account, drive, facts
 from tests.billing.kiloclaw.scheduled import (
     COMMIT_END,
@@ -235,3 +237,18 @@ def test_kc_45_after_the_switch_what_comes_next_comes_by_itself() -> None:
     assert row is not None
     assert (row.plan, row.commit_ends_at) == ("commit", add_months(STANDARD_END, 6))
     assert (row.scheduled_plan, row.scheduled_by) == ("standard", "auto")
+
+
+@pytest.mark.parametrize("commit_ends_at", [None, NOW + timedelta(days=200)])
+def test_kc_40_the_step_asks_for_what_the_operation_reads(commit_ends_at: datetime | None) -> None:
+    prices = CATALOGUE.prices.model_copy(update={"earlybird_coupon_id": "coupon_1", "billing_starts_at": NOW})
+    catalogue = CATALOGUE.model_copy(update={"prices": prices})
+    row = a_paid_row(plan="commit", stripe_subscription_id="sub_1", commit_ends_at=commit_ends_at)
+
+    (step,) = keep_steps(an_account(row), row, catalogue)
+
+    told = json.loads(json.dumps(step.payload))
+    asked = KeepAsked(subscription_id="sub_1", terms=terms_of(row, catalogue))
+    assert told["operation"] == KEEPING.name
+    assert told["asked"]["terms"].keys() == ScheduleTerms.model_fields.keys()
+    assert KeepAsked.model_validate(told["asked"]) == asked
