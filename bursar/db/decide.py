@@ -1,13 +1,15 @@
 """`decide_batch`: lock, dedupe, load, fold, save. One transaction for many accounts; the heart of the service."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
+from bursar.billing.account import Account
 from bursar.billing.errors import AskAgain, Retryable
 from bursar.billing.immutable import immutable
 from bursar.billing.steps import StepState
 from bursar.db import accounts, change_log, destruction_days, erased, inbox, parked, steps
-from bursar.db.batches import MAX_ITEMS
+from bursar.db.batches import ITEMS_A_TURN, MAX_ITEMS
 from bursar.db.connections import Connection, rolled_back
 from bursar.db.fold import Failure, Folded, fold
 from bursar.db.items import Dedupe, Item, Outcome, OutcomeState, Situation, StepAnswer
@@ -104,12 +106,13 @@ async def _fresh(
 async def _fold_and_save(connection: Connection, fresh: list[Item], situation: Situation, limits: Limits) -> Folded:
     parts = frozenset().union(*(item.parts for item in fresh))
     before = await load_accounts(connection, {item.key for item in fresh}, parts)
-    folded = fold(before, fresh, situation)
+    folded = await _folded(before, fresh, situation)
     if folded.slots_wanted:
         granted = await destruction_days.claim_slots(
             connection, situation.now, folded.slots_wanted, limits.destructions_per_day
         )
-        folded = fold(before, fresh, situation, granted)
+        folded = Folded(dict(before))  # in one go: others wait for the day's row
+        fold(folded, fresh, situation, granted)
     context = SaveContext(situation.now, situation.real_now, limits.partitions)
     changed = folded.changed(before)
     if changed:
@@ -120,6 +123,16 @@ async def _fold_and_save(connection: Connection, fresh: list[Item], situation: S
         wanted = await _under_tombstones(connection, asked, situation.erased)
         await steps.ask(connection, wanted, situation.real_now)
     await _end(connection, folded, situation)
+    return folded
+
+
+async def _folded(before: Mapping[str, Account], items: Sequence[Item], situation: Situation) -> Folded:
+    """The items' decisions. Between turns the other batches have theirs: the database would wait for them else."""
+    folded = Folded(dict(before))
+    for start in range(0, len(items), ITEMS_A_TURN):
+        if start:
+            await asyncio.sleep(0)
+        fold(folded, items[start : start + ITEMS_A_TURN], situation)
     return folded
 
 

@@ -53,15 +53,13 @@ class Folded:
         return {key: account for key, account in self.accounts.items() if account is not before[key]}
 
 
-def fold(
-    accounts: Mapping[str, Account], items: Sequence[Item], situation: Situation, slots: int | None = None
-) -> Folded:
-    """Decide the items in order. `slots` bounds the destructions among them; None when that is not known yet."""
-    folded = Folded(dict(accounts))
+def fold(folded: Folded, items: Sequence[Item], situation: Situation, slots: int | None = None) -> None:
+    """Decide the items in order, after those decided already. `slots` bounds the destructions in all of it; None when
+    that is not known yet.
+    """
     for item in items:
         left = slots is None or folded.slots_wanted < slots
         _decide_one(folded, item, situation if left else replace(situation, slot_left=False))
-    return folded
 
 
 def _decide_one(folded: Folded, item: Item, situation: Situation) -> None:
