@@ -88,6 +88,10 @@ SHAPES: Mapping[str, tuple[type[StripeObject], dict[str, Any]]] = {
         StripeInvoice,
         {"id": "in_1", "parent": {"subscription_details": {"subscription": "sub_1", "metadata": None}}},
     ),
+    "invoice, before 2025": (
+        StripeInvoice,
+        {"id": "in_1", "subscription": {"id": "sub_1"}, "subscription_details": {"metadata": {"userId": "ada"}}},
+    ),
     "invoice, deleted": (Created, {"id": "in_1", "deleted": True}),
 }
 

@@ -3,9 +3,9 @@
 import pytest
 
 from bursar.db.connections import Connection
-from bursar.sweeps.table import due_page
 from tests.sweeps.due import all_pages, key, make_rows, window
-from tests.sweeps.test_due_pages import INDEX_OF, Explaining, found
+from tests.sweeps.explaining import INDEX_OF, PLAN_MODES, explained
+from tests.sweeps.test_due_pages import found
 
 SWEEP = "credit_renewal"
 PURE_CREDIT = {"payment_source": "'credits'", "stripe_subscription_id": "NULL"}
@@ -46,16 +46,16 @@ async def test_cr_30_pages_follow_each_other_oldest_first_and_tell_the_boundary(
     assert found_at == [tuple(row) for row in rows]
 
 
-@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
-async def test_cr_30_it_walks_its_index_and_costs_what_is_due(connection: Connection, mode: str) -> None:
+@pytest.mark.parametrize("mode", PLAN_MODES)
+async def test_cr_30_it_walks_its_index_and_costs_what_is_due(
+    connection: Connection, database_url: str, mode: str
+) -> None:
     await make_rows(connection, 16_000, **AHEAD)
     await make_rows(connection, 16_000, prefix="direct")
     await make_rows(connection, 320, prefix="due", **REACHED)
     await connection.execute("VACUUM ANALYZE")
-    await connection.execute(f"SET plan_cache_mode = {mode}")
-    explaining = Explaining(connection)
-    await due_page(explaining, SWEEP, window())
+    page = await explained(database_url, SWEEP, window(), mode)
 
-    assert INDEX_OF[SWEEP] in explaining.plan, explaining.plan
-    assert "Seq Scan" not in explaining.plan, explaining.plan
-    assert explaining.buffers < 100, explaining.plan
+    assert INDEX_OF[SWEEP] in page.plan, page.plan
+    assert "Seq Scan" not in page.plan, page.plan
+    assert page.buffers < 100, page.plan

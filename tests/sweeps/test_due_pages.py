@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from bursar.db.connections import Connection
-from bursar.sweeps.table import PLANS, SWEEPS, due_page
+from bursar.sweeps.table import PLANS, SWEEPS
 from tests.billing.kiloclaw.making import DAY, HOUR, NOW, SECOND
 from tests.sweeps.due import MANY, PARTITIONS, all_pages, key, make_rows, window
+from tests.sweeps.explaining import INDEX_OF, PLAN_MODES, explained
 
 pytestmark = pytest.mark.lengthy
 
@@ -27,7 +28,7 @@ async def make_instances(connection: Connection, prefix: str, state: str = "stop
         INSERT INTO kiloclaw_instances (id, account_key, partition, created_at, desired_state, generation,
             done_generation, destroying_since, wanted_since, due_at)
         SELECT 'inst-' || user_id, account_key, partition, $2, $3, 2, 2, $4::text::timestamptz, $2, $2
-        FROM kiloclaw_subscriptions WHERE user_id LIKE $1 || '%'
+        FROM kiloclaw_subscriptions WHERE user_id LIKE $1 || '%' ORDER BY account_key
         """,
         prefix,
         NOW,
@@ -223,18 +224,6 @@ async def many_rows(connection: Connection) -> Connection:
     return connection
 
 
-INDEX_OF = {
-    "credit_renewal": "kiloclaw_renewals_due",
-    "resume": "kiloclaw_instances_stopped",
-    "trial_expiry": "kiloclaw_trials_due",
-    "period_expiry": "kiloclaw_periods_due",
-    "destruction": "kiloclaw_destructions_due",
-    "past_due": "kiloclaw_dunning_due",
-    "destruction_warning": "kiloclaw_destructions_due",
-    "trial_warning": "kiloclaw_trials_due",
-    "earlybird_warning": "kiloclaw_earlybirds_due",
-}
-# Those two: test_credit_renewal_pages.py, test_earlybird_pages.py.
 OF_ROWS = [sweep for sweep in INDEX_OF if sweep not in ("credit_renewal", "earlybird_warning")]
 
 
@@ -243,37 +232,17 @@ BUFFERS_AT_MOST = {"resume": 800 * 6}
 
 
 @pytest.mark.timeout(240)  # the rows take most of it
-async def test_kc_80_every_sweep_of_rows_walks_its_index_and_costs_what_is_due(many_rows: Connection) -> None:
-    for sweep, mode in product(OF_ROWS, ("force_custom_plan", "force_generic_plan")):
-        await many_rows.execute(f"SET plan_cache_mode = {mode}")
-        explaining = Explaining(many_rows)
-        await due_page(explaining, sweep, window())
-        plan = explaining.plan
+async def test_kc_80_every_sweep_of_rows_walks_its_index_and_costs_what_is_due(
+    many_rows: Connection, database_url: str
+) -> None:
+    for sweep, mode in product(OF_ROWS, PLAN_MODES):
+        page = await explained(database_url, sweep, window(), mode)
 
-        assert INDEX_OF[sweep] in plan, plan
-        assert "Seq Scan" not in plan, plan
-        assert explaining.buffers < BUFFERS_AT_MOST.get(sweep, 500), plan
+        assert INDEX_OF[sweep] in page.plan, page.plan
+        assert "Seq Scan" not in page.plan, page.plan
+        assert page.buffers < BUFFERS_AT_MOST.get(sweep, 500), page.plan
         pages = await all_pages(many_rows, sweep, window())
         assert sum(len(page.keys) for page in pages) == 10, sweep
-
-
-class Explaining:
-    """A connection that explains a prepared query instead of answering it."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.plan = ""
-        self.buffers = 0
-
-    async def fetch(self, query: str, *arguments: Any) -> list[Any]:
-        await self._connection.execute(f"PREPARE swept AS {query}")
-        literals = ", ".join(one if one.isdigit() else f"'{one}'" for one in map(str, arguments))
-        rows = await self._connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) EXECUTE swept ({literals})")
-        await self._connection.execute("DEALLOCATE swept")
-        self.plan = "\n".join(row[0] for row in rows)
-        first = next(line for line in self.plan.splitlines() if "Buffers:" in line)
-        self.buffers = sum(int(part.partition("=")[2]) for part in first.split() if part.startswith(("hit=", "read=")))
-        return []
 
 
 def test_every_sweep_has_its_index_guarded() -> None:

@@ -10,7 +10,8 @@ from bursar.sweeps.table import due_page
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR, NOW, a_paid_row
 from tests.service.steps.acting import acting, having
 from tests.sweeps.due import all_pages, key, make_rows, window
-from tests.sweeps.test_due_pages import INDEX_OF, Explaining, found_at, warn
+from tests.sweeps.explaining import INDEX_OF, PLAN_MODES, explained
+from tests.sweeps.test_due_pages import found_at, warn
 
 END = CATALOGUE.kiloclaw.earlybird.access_until
 SWEEP = "earlybird_warning"
@@ -55,8 +56,8 @@ async def test_kc_76_who_was_warned_is_found_again_for_the_last_warning_only(con
     assert await found_at(connection, SWEEP, END - HOUR) == [key("many", 1), key("many", 2)]
 
 
-@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
-async def test_kc_80_it_walks_its_index_page_by_page(connection: Connection, mode: str) -> None:
+@pytest.mark.parametrize("mode", PLAN_MODES)
+async def test_kc_80_it_walks_its_index_page_by_page(connection: Connection, database_url: str, mode: str) -> None:
     await make_rows(connection, 16_000, **PAID)
     await make_rows(connection, 16_000, prefix="bought", **ENDED)
     await buy(connection, "bought")
@@ -71,14 +72,12 @@ async def test_kc_80_it_walks_its_index_page_by_page(connection: Connection, mod
             NOW,
         )
     await connection.execute("VACUUM ANALYZE")
-    await connection.execute(f"SET plan_cache_mode = {mode}")
     at = window(END - DAY, 5)
-    explaining = Explaining(connection)
-    await due_page(explaining, SWEEP, at)
+    first = await explained(database_url, SWEEP, at, mode)
 
-    assert INDEX_OF[SWEEP] in explaining.plan, explaining.plan
-    assert "Seq Scan" not in explaining.plan, explaining.plan
-    assert explaining.buffers < 64 * 10, explaining.plan
+    assert INDEX_OF[SWEEP] in first.plan, first.plan
+    assert "Seq Scan" not in first.plan, first.plan
+    assert first.buffers < 64 * 10, first.plan
     pages = await all_pages(connection, SWEEP, at)
     keys = [one for page in pages for one in page.keys]
     assert len(keys) == 500
