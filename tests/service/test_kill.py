@@ -80,6 +80,7 @@ async def test_ms_2_ms_3_a_killed_worker_loses_and_doubles_nothing(
         running("worker", environment) as victim,
     ):
         await said(survivor, "listening")
+        reading = asyncio.create_task(read_to_the_end(survivor))
         victim_url = (await said(victim, "listening"))["url"]
 
         async def both_live() -> bool:
@@ -97,7 +98,6 @@ async def test_ms_2_ms_3_a_killed_worker_loses_and_doubles_nothing(
 
         await until(both_live)
         await until(victim_has_its_share)
-        reading = asyncio.create_task(read_to_the_end(survivor))
         publishing = asyncio.create_task(publish_all(publisher, messages))
         await until(in_the_middle)
         victims = await partitions_of(connection, victim.pid)

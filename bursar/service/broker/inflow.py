@@ -42,6 +42,11 @@ class Inflow:
         return len(self._waiting) + len(self._held)
 
     @property
+    def has_received(self) -> bool:
+        """Whether the broker ever delivered on the channel: of all that stand in line it does so to the first."""
+        return self._next_tag > 1
+
+    @property
     def oldest_age_seconds(self) -> float:
         """How long the oldest of those has been here."""
         oldest = self._held or self._waiting

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Callable
 
 import aiormq
+import structlog
 from aio_pika.abc import AbstractChannel
 
 from bursar.billing.errors import Retryable
@@ -16,8 +17,11 @@ from bursar.service.broker.lane import Lane
 from bursar.service.broker.membership import Membership
 from bursar.service.observability.metrics import Metrics
 
+log = structlog.get_logger()
+
 PREFETCH = MAX_ITEMS  # a full batch; more would only be received before the first one is decided (decision 24)
 STANDBY_SECONDS = 1.5  # 3.10 delivers to whoever subscribed first
+BEATS_UNTIL_SETTLED = 10  # a second each or more: twice the time after which a silent owner is no longer one
 OWNER_PRIORITY, STANDBY_PRIORITY = 10, 0  # 4.x delivers to the highest
 
 MakeLane = Callable[[int, aiormq.Channel], Lane]
@@ -46,6 +50,7 @@ class PartitionKeeper:
         self._metrics = metrics
         self._lane: Lane | None = None
         self._changed = asyncio.Event()
+        self._beats_before_owner = 0
         metrics.lane_depth.labels(self._label).set_function(self._depth)
         metrics.lane_oldest_age_seconds.labels(self._label).set_function(self._oldest_age_seconds)
 
@@ -60,6 +65,18 @@ class PartitionKeeper:
         self._changed.set()
         if self._lane:
             self._lane.sweep()
+
+    def settle(self) -> None:
+        """Called at each heartbeat. Whoever is given messages in the place of a living owner lets it go before: the
+        owner was so late that it stands in line behind, where 3.10 would leave it for good.
+        """
+        lane = self._lane
+        is_before_owner = lane is not None and lane.inflow.has_received and not self._membership.owns(self._partition)
+        self._beats_before_owner = self._beats_before_owner + 1 if is_before_owner else 0
+        if lane and self._beats_before_owner >= BEATS_UNTIL_SETTLED:
+            log.info("partition given back to its owner", partition=self._partition)
+            self._beats_before_owner = 0
+            lane.release()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until told to stop and released. Raises ChannelLost."""

@@ -86,6 +86,7 @@ class Lanes:
         connection.close_callbacks.add(lambda *_: lost.set())
         keepers = {partition: self._keeper(partition, connection) for partition in range(self._partitions)}
         self._membership.on_change(lambda lost_to_others, gained: _move(keepers, lost_to_others, gained))
+        self._membership.on_beat(lambda: _settle(keepers))
         tasks = [
             asyncio.create_task(self._keep(partition, keeper, stop, lost)) for partition, keeper in keepers.items()
         ]
@@ -131,6 +132,11 @@ def _move(keepers: dict[int, PartitionKeeper], lost: frozenset[int], gained: fro
         keepers[partition].release()
     for partition in gained:
         keepers[partition].own()
+
+
+def _settle(keepers: dict[int, PartitionKeeper]) -> None:
+    for keeper in keepers.values():
+        keeper.settle()
 
 
 async def _first(*events: asyncio.Event, seconds: float | None = None) -> None:

@@ -37,6 +37,7 @@ class Membership:
         self._joined_at: datetime | None = None
         self._owners: dict[int, Owner] = {}
         self._on_change: OnChange | None = None
+        self._on_beat: Callable[[], None] | None = None
 
     def owns(self, partition: int) -> bool:
         """Whether this worker should consume it; the others stand by."""
@@ -45,6 +46,10 @@ class Membership:
     def on_change(self, listener: OnChange) -> None:
         """Have `listener` called when partitions have another owner, or one that has connected anew."""
         self._on_change = listener
+
+    def on_beat(self, listener: Callable[[], None]) -> None:
+        """Have `listener` called after each heartbeat."""
+        self._on_beat = listener
 
     async def join(self) -> None:
         """Appear among the living, connected to the broker as of now."""
@@ -68,6 +73,8 @@ class Membership:
             log.info("partitions shared anew", worker=self.worker_id, changed=len(changed), gained=len(gained))
             if self._on_change:
                 self._on_change(frozenset(changed - gained), gained)
+        if self._on_beat:
+            self._on_beat()
 
     async def leave(self) -> None:
         """Disappear, so that the others need not wait; without the database they notice by themselves."""

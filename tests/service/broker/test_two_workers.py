@@ -1,12 +1,19 @@
+import asyncio
+
 import asyncpg
 
 from bursar.billing.account import partition_of
+from bursar.service.broker.keeping import BEATS_UNTIL_SETTLED
+from bursar.service.broker.membership import Membership
+from bursar.service.broker.topology import routing_key
+from bursar.service.deciding.decider import Decider
 from tests.service.broker.queues import stripe_message
 from tests.service.broker.working import Seen, Worker, a_decider, a_worker, published, until
 
 PARTITIONS = 8
 ROUND = 40
 ROUNDS = 20  # at most, until both worked on their own halves only
+LABELS = [routing_key(partition) for partition in range(PARTITIONS)]
 
 
 def owned(worker: Worker) -> set[int]:
@@ -53,3 +60,40 @@ async def test_ms_4_workers_share_the_partitions_and_one_takes_over_from_the_dea
     everything = [one for number in range(rounds) for one in round_of_messages(number)]
     assert sorted(ada_seen.ids + bob_seen.ids) == sorted(everything)
     assert await connection.fetchval("SELECT count(*) FROM inbox") == len(everything)
+
+
+class SlowToSubscribe(Membership):
+    """Of a worker that the others know a while before it stands in line."""
+
+    def __init__(self, database: Decider, worker_id: str) -> None:
+        super().__init__(database, worker_id, PARTITIONS)
+        self.may_subscribe = asyncio.Event()
+
+    async def join(self) -> None:
+        await super().join()
+        await self.may_subscribe.wait()
+
+
+async def test_ms_4_an_owner_that_is_late_in_line_gets_its_partitions_all_the_same(
+    amqp_url: str, database_url: str
+) -> None:
+    """The one before it has been standing in line again by then, first, and is given everything."""
+    ada_seen, bob_seen = Seen(), Seen()
+    async with (
+        a_decider(database_url) as decider,
+        a_worker(amqp_url, decider, ada_seen, name="ada", partitions=PARTITIONS) as ada,
+    ):
+        await until(lambda: len(owned(ada)) == PARTITIONS and not ada.lanes.down)
+        slow = SlowToSubscribe(decider, "bob")
+        async with a_worker(amqp_url, decider, bob_seen, partitions=PARTITIONS, membership=slow) as bob:
+            await until(lambda: len(owned(ada)) == PARTITIONS // 2)
+            await publish_round(amqp_url, 0)
+            await until(lambda: len(ada_seen.ids) == ROUND)
+            slow.may_subscribe.set()
+            await until(lambda: all(bob.value("lane_up", partition=label) for label in LABELS))
+            for _ in range(BEATS_UNTIL_SETTLED):
+                await ada.membership.beat()
+            await publish_round(amqp_url, 1)
+            await until(lambda: len(ada_seen.ids) + len(bob_seen.ids) == 2 * ROUND)
+            assert of_partitions(bob_seen.ids) == owned(bob)
+            assert of_partitions(ada_seen.ids[ROUND:]) == owned(ada)

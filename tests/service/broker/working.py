@@ -101,9 +101,10 @@ async def a_worker(
     name: str = "worker",
     sweeps: FakeSweeps | None = None,
     partitions: int = PARTITIONS,
+    membership: Membership | None = None,
 ) -> AsyncIterator[Worker]:
     metrics, sweeps, stop = Metrics(), sweeps or FakeSweeps(), asyncio.Event()
-    membership = Membership(decider, name, partitions)
+    membership = membership or Membership(decider, name, partitions)
     batches = Batches(decider, seen.decode, sweeps, metrics)
     lanes = Lanes(amqp_url, partitions, membership=membership, batches=batches, sweeps=sweeps, metrics=metrics)
     task = asyncio.create_task(lanes.run(stop))
