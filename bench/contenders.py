@@ -8,7 +8,7 @@ from pathlib import Path
 from bench.events import PRICE_ID
 from bench.peers.contender import Addresses
 from bench.peers.queues import BY_HAND, CELERY, PARTITION_QUEUES
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.batches import BATCHES_AT_ONCE, MAX_ITEMS
 from bursar.service.processes.development import development_settings
 
@@ -39,8 +39,7 @@ MISSING_OF_DBOS = """
     """
 
 
-@immutable()
-class Contender:
+class Contender(Value):
     """`module` fills the queue (and, of a peer, works); `batch` is Bursar's messages in a transaction, and how many at
     once. A limit does not do the whole job; one without a queue cannot be paced. `missing` is asked in its database.
     `times_the_events` is how many times as many events it is given. The clock of who takes from `queues`, the broker's,

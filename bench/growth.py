@@ -31,7 +31,7 @@ from bench.peers.queues import PARTITIONS
 from bench.processes import cpu_seconds
 from bench.throughput import fresh_database
 from bursar.billing.catalogue import Catalogue, EarlybirdTerms, KiloclawTerms, Prices
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.batches import MAX_ITEMS
 from bursar.db.clock import MachineClock
 from bursar.db.connections import open_pool
@@ -56,8 +56,7 @@ Costs = tuple[float, ...]
 console = Console()
 
 
-@immutable()
-class Grown:
+class Grown(Value):
     """A filled database, its decider, the process that serves it, and the events to come."""
 
     users: int

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 PROC = Path("/proc")
 END_SECONDS = 5.0
@@ -19,8 +19,7 @@ class ProcessFailed(Exception):
     """A process of a contender ended when it should not have, or badly."""
 
 
-@immutable()
-class Usage:
+class Usage(Value):
     """Of some processes together: what they took of the processors so far, and of memory now (shared pages shared)."""
 
     cpu_seconds: float

@@ -16,7 +16,7 @@ from bench.peers.events import Event
 from bench.processes import ProcessFailed, running
 from bench.rounds import THOUSAND, Place
 from bench.rows import copied
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.servers.probes import LOOPBACK, free_port
 
 AT_ONCE = 32  # requests in flight under full load; Stripe opens about as many connections
@@ -27,8 +27,7 @@ PACED_EVENTS_AT_MOST = 3_000
 Send = Callable[[Event], Awaitable[None]]
 
 
-@immutable()
-class RelayRound:
+class RelayRound(Value):
     """Requests a second with 32 in flight, how long they took then, and how long at a steady rate; milliseconds."""
 
     relay_per_second: float

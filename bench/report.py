@@ -4,7 +4,6 @@ import argparse
 import os
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from statistics import median
 from typing import Any
@@ -15,11 +14,10 @@ from rich.table import Table
 from bench.contenders import BURSAR, CONTENDERS, DRAIN, MANY, PER_MESSAGE
 from bench.relay import RelayRound
 from bench.rounds import Latency, Throughput
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 
-@immutable()
-class Measured:
+class Measured(Value):
     """By contender, a figure a round; latencies only where PostgreSQL dates its commits."""
 
     throughput: Mapping[str, Sequence[Throughput]]
@@ -52,7 +50,7 @@ def _figures(rounds: Sequence[Any]) -> dict[str, Any]:
     """Of each field: the median, the lowest, the highest, and all; nothing of a field that nobody could measure."""
     if not rounds:
         return {}
-    by_field = {field.name: [asdict(one)[field.name] for one in rounds] for field in fields(rounds[0])}
+    by_field = {name: [getattr(one, name) for one in rounds] for name in rounds[0].__struct_fields__}
     return {name: _spread(values) for name, values in by_field.items() if None not in values}
 
 

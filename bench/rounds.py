@@ -14,7 +14,7 @@ from bench.peers.contender import Addresses
 from bench.processes import ProcessFailed, finished, running, usage
 from bench.rows import copied
 from bench.watching import PATIENCE_SECONDS, POLL_SECONDS, Begun, Sight, Watch, deliveries
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 
 FOLLOW_UP_SECONDS = 10.0  # some write it after the commit
@@ -22,8 +22,7 @@ THOUSAND = 1_000
 MEGABYTE = 1 << 20
 
 
-@immutable()
-class Place:
+class Place(Value):
     """Where the rounds are run. `servers_folder` is None where the servers are not ours to look at."""
 
     database_url: str
@@ -38,8 +37,7 @@ class Place:
         return self.folder / "contenders.log"
 
 
-@immutable()
-class Throughput:
+class Throughput(Value):
     """Of one round. The processor time is the worker's, and the servers' where they are ours."""
 
     events_per_second: float
@@ -49,8 +47,7 @@ class Throughput:
     memory_mb_per_thousand: float | None
 
 
-@immutable()
-class Latency:
+class Latency(Value):
     """Of one round: from the sending of an event to the commit of its effect, in milliseconds."""
 
     p50_ms: float

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from bench.throughput import fresh_database
 from bursar.billing.catalogue import Catalogue, EarlybirdTerms, KiloclawTerms, Prices
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection, open_pool
 from bursar.db.decide import Limits
 from bursar.db.items import Situation
@@ -56,8 +56,7 @@ class Clock:
         return Situation(self.now, self.now)
 
 
-@immutable()
-class Filled:
+class Filled(Value):
     """A filled database and what sweeps it."""
 
     rows: int

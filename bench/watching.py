@@ -10,7 +10,7 @@ import aio_pika
 import aio_pika.abc
 
 from bench.processes import ProcessFailed, Usage, cpu_seconds, roots_in, usage
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 
 POLL_SECONDS = 0.05
@@ -23,8 +23,7 @@ FILLED_SECONDS = 10.0  # until the broker counts what was published
 Begun = Callable[[], Awaitable[float | None]]  # when the work began, by time.perf_counter(); None while it has not
 
 
-@immutable()
-class Sight:
+class Sight(Value):
     """How far the work was, at an instant."""
 
     at: float

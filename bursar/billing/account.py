@@ -1,14 +1,12 @@
 """Accounts: whom the service serialises by, and the parts of them that a decision sees."""
 
 import zlib
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import field
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Self, TypeVar
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, field
 
 USER_PREFIX = "user:"
 CUSTOMER_PREFIX = "customer:"
@@ -41,21 +39,18 @@ def partition_of(key: str, partitions: int) -> int:
     return zlib.crc32(key.encode()) % partitions
 
 
-class Tracked(ABC):
+class Tracked(Value):
     """A part whose rows are written to the change log (KC-4)."""
 
-    __slots__ = ()
-
-    @abstractmethod
     def rows(self) -> Mapping[tuple[str, str], Any]:
-        """(table, row id) → value, for each row of the part."""
+        """(table, row id) → value, for each row of the part. Each kind of part has its own."""
+        raise NotImplementedError
 
 
 Part = TypeVar("Part")
 
 
-@immutable()
-class Account:
+class Account(Value):
     """One account under its lock: its key and the parts that the message asked for."""
 
     key: str
@@ -71,8 +66,7 @@ class Account:
         return type(self)(self.key, {**self.parts, type(part): part})
 
 
-@immutable()
-class Profile:
+class Profile(Value):
     """What the product told us about a user (`users`); `email` is None until it did."""
 
     user_id: str

@@ -1,7 +1,6 @@
 """A user's Stripe customer: known, else found by its e-mail address, else created, and then kept (KC-20)."""
 
 from collections.abc import Generator, Mapping
-from dataclasses import replace
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -9,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from bursar.billing.account import Account, Profile
 from bursar.billing.stripe.calls import Call, Method
 from bursar.billing.stripe.lists import Customers
+from bursar.billing.values import replace
 
 FIND, CREATE = "find-customer", "create-customer"
 

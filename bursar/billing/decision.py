@@ -1,16 +1,14 @@
 """What a decision returns: the account as it shall be, and what shall happen next."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from typing import Any
 
 from bursar.billing.account import Account
-from bursar.billing.immutable import immutable
 from bursar.billing.steps import Step
+from bursar.billing.values import Value, field
 
 
-@immutable()
-class Decision:
+class Decision(Value):
     """The outcome of a pure decision.
 
     `reason` goes into the change log with each row it changed; `counts` are added to a tick's or the metrics' figures;

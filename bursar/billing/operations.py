@@ -7,19 +7,19 @@ undos follow in reverse order.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import field, replace
 from datetime import datetime
 from typing import Any, Generic, Self, TypeVar
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
+import msgspec
+from pydantic import BaseModel
 
 from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import CallRefused, Permanent, Refused
-from bursar.billing.immutable import immutable
 from bursar.billing.steps import Step, StepKind
 from bursar.billing.stripe.calls import VIEWS, Call
+from bursar.billing.values import Value, field, replace
 
 MAX_CALLS = 24  # of one round; more is a bug
 MAX_ROUNDS = 20  # as many as a step has attempts: an outage spends a key each time
@@ -31,8 +31,7 @@ Json = Mapping[str, Any]
 Asked = TypeVar("Asked", bound=BaseModel)
 
 
-@immutable()
-class Entry:
+class Entry(Value):
     """One call as it went: begun (real time), then answered (our view of Stripe's object) or refused (Stripe's
     code).
     """
@@ -62,8 +61,7 @@ class Entry:
         return self.name.startswith(UNDO)
 
 
-@immutable()
-class Failure:
+class Failure(Value):
     """Why an operation ends without its result, as the caller is told."""
 
     code: str
@@ -83,8 +81,7 @@ UNWANTED = Failure("no_longer_wanted", "Nobody wants this any more; nothing was 
 IN_PROGRESS = ("operation_in_progress", "Another change of this subscription is under way; try again.")
 
 
-@immutable()
-class Journal:
+class Journal(Value):
     """What happened so far. A new round looks at everything again; what earlier rounds did stays to be undone."""
 
     entries: tuple[Entry, ...] = ()
@@ -132,15 +129,15 @@ class Journal:
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads again."""
-        written: dict[str, Any] = _JOURNALS.dump_python(self, mode="json")
+        written: dict[str, Any] = msgspec.to_builtins(self)
         return written
 
     @staticmethod
     def from_json(written: Json) -> "Journal":
         """Raises `Permanent` for a journal that another version wrote."""
         try:
-            return _JOURNALS.validate_python(written)
-        except ValidationError:
+            return msgspec.convert(written, Journal)
+        except msgspec.ValidationError:
             raise Permanent("the journal cannot be read") from None
 
     def _with(self, entry: Entry) -> Self:
@@ -148,8 +145,7 @@ class Journal:
         return replace(self, entries=(*known, entry))
 
 
-@immutable()
-class Ended:
+class Ended(Value):
     """The operation's end: its result; or why it failed. `answers` are the views of the last round by call name;
     `not_undone` names the effects that Stripe refused to take back, or that may be there unknown: an operator's.
     """
@@ -165,8 +161,7 @@ class Ended:
         return self.failure == UNWANTED
 
 
-@immutable()
-class Operations:
+class Operations(Value):
     """A part of an account: what is under way for it at Stripe. Never saved, since asking for a step writes it.
 
     `open_keys` are the keys of its open operations: one at most, as Postgres sees to. `keeps_schedule`: somebody has
@@ -178,8 +173,7 @@ class Operations:
     tops_up: bool = False
 
 
-@immutable()
-class OperationFacts:
+class OperationFacts(Value):
     """What applying an end may need besides the account. `cause` names the step; ids derive from it."""
 
     catalogue: Catalogue
@@ -187,8 +181,7 @@ class OperationFacts:
     cause: str
 
 
-@immutable()
-class Operation(Generic[Asked]):
+class Operation(Value, Generic[Asked]):
     """A kind of operation. `asked` is kept in the step's payload; `apply` decides on the end under the account's lock:
     the row may have moved meanwhile, often by the webhook of the very change.
 
@@ -319,6 +312,3 @@ def _not_undone(journal: Journal) -> tuple[str, ...]:
 def _may_be_there(entry: Entry) -> bool:
     """Whether it had an effect that counts later, as far as anybody knows."""
     return entry.is_settled or (entry.undo is not None and entry.refusal is None)
-
-
-_JOURNALS = TypeAdapter(Journal)

@@ -1,11 +1,10 @@
 """Steps: what follows a decision outside Postgres. Durable, keyed, retried, carried out by the step runner."""
 
 from collections.abc import Mapping
-from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, field
 
 
 class StepKind(StrEnum):
@@ -38,8 +37,7 @@ class StepState(StrEnum):
     FAILED = "failed"  # out of attempts or refused for good: an operator's
 
 
-@immutable()
-class Step:
+class Step(Value):
     """One thing to do. `key` is unique for ever: asking again under it does nothing.
 
     A `coalesced` step is the exception: asking again makes it due once more, and an answer to the earlier asking is

@@ -2,12 +2,11 @@
 
 from datetime import datetime
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 
 
-@immutable()
-class FollowedStep:
+class FollowedStep(Value):
     """A step and the message or tick that caused it. Of a mail, `state` and `at` are the mail log's (business time).
     Nothing else of payload and journal is read: they may hold addresses of pages (MS-14).
     """
@@ -22,8 +21,7 @@ class FollowedStep:
     operation: str | None = None
 
 
-@immutable()
-class SetAside:
+class SetAside(Value):
     """A message of the account that failed and waits for its retry or for an operator."""
 
     message_id: str

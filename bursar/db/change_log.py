@@ -1,22 +1,17 @@
 """The change log: what every row was and became, by what, and why (KC-4)."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from operator import attrgetter
 from typing import Any
 
+from msgspec.structs import asdict, astuple
+
 from bursar.billing.account import Account, Tracked
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection, dumps
 
-Reader = tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]
 
-_READERS: dict[type[Any], Reader] = {}  # one per kind of row
-
-
-@immutable()
-class ChangeEntry:
+class ChangeEntry(Value):
     """One changed row: only the fields that changed, before and after; `before` is None for a new row."""
 
     account_key: str
@@ -58,19 +53,10 @@ async def append(connection: Connection, entries: Sequence[ChangeEntry], now: da
     )
 
 
-def _difference(old: Any, new: Any) -> tuple[dict[str, Any] | None, dict[str, Any]]:  # noqa: ANN401 - any dataclass
-    names, values = _reader(type(new))
+def _difference(old: Value | None, new: Value) -> tuple[dict[str, Any] | None, dict[str, Any]]:
     if old is None:
-        return None, {name: value for name, value in zip(names, values(new), strict=True) if value is not None}
-    both = zip(names, values(old), values(new), strict=True)
+        return None, {name: value for name, value in asdict(new).items() if value is not None}
+    both = zip(new.__struct_fields__, astuple(old), astuple(new), strict=True)
     # `replace` keeps what it does not change: most fields are the very same object, which is compared at no cost.
     changed = [(name, was, became) for name, was, became in both if was is not became and was != became]
     return {name: was for name, was, _ in changed}, {name: became for name, _, became in changed}
-
-
-def _reader(kind: type[Any]) -> Reader:
-    """The names of a dataclass's fields, and a getter of all their values."""
-    if kind not in _READERS:
-        names = tuple(field.name for field in fields(kind))
-        _READERS[kind] = (names, attrgetter(*names))
-    return _READERS[kind]

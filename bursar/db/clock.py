@@ -8,7 +8,7 @@ inbox's age.
 from datetime import UTC, datetime
 from typing import Protocol
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 from bursar.db.items import Situation
 
@@ -26,8 +26,7 @@ class Clock(Protocol):
         ...
 
 
-@immutable()
-class MachineClock:
+class MachineClock(Value):
     """Business time is the machine's."""
 
     async def situation(self, connection: Connection) -> Situation:  # noqa: ARG002 - needs no database
@@ -36,8 +35,7 @@ class MachineClock:
         return Situation(now, now)
 
 
-@immutable()
-class TestClock:
+class TestClock(Value):
     """Business time stands where `business_clock` says; the machine's while it says nothing."""
 
     __test__ = False

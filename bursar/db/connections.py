@@ -7,6 +7,9 @@ from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
+from msgspec.structs import asdict
+
+from bursar.billing.values import Value
 
 LOCK_TIMEOUT = timedelta(seconds=5)  # longer than a zombie may hold one; then the account is called busy
 STATEMENT_TIMEOUT = "30s"
@@ -66,8 +69,12 @@ async def rolled_back(connection: Connection) -> AsyncIterator[None]:
 
 
 def dumps(value: Any) -> str:  # noqa: ANN401 - anything that JSON can hold
-    """JSON text for a `jsonb` parameter: dataclasses, instants and UUIDs included."""
-    return orjson.dumps(value, default=str).decode()
+    """JSON text for a `jsonb` parameter: values, instants and UUIDs included."""
+    return orjson.dumps(value, default=_plain).decode()
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - what orjson does not know
+    return asdict(value) if isinstance(value, Value) else str(value)
 
 
 async def _prepare(connection: Connection) -> None:

@@ -3,15 +3,14 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 from bursar.db.parked_actions import Signature
 
 MAX_SHOWN = 1_000
 
 
-@immutable()
-class Audited:
+class Audited(Value):
     """One account: its counters less what its entries say, in microdollars; nothing where they fit."""
 
     user_id: str
@@ -24,8 +23,7 @@ class Audited:
         return not (self.acquired_difference_microdollars or self.used_difference_microdollars)
 
 
-@immutable()
-class OpenMismatch:
+class OpenMismatch(Value):
     """A mismatch that stops the user's charges."""
 
     user_id: str

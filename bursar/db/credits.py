@@ -9,7 +9,7 @@ from asyncpg import Record
 
 from bursar.billing.account import user_id_of
 from bursar.billing.credits.ledger import Credits, Entry, EntryKind
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db import early_reversals
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
@@ -18,8 +18,7 @@ KINDS = {kind.value: kind for kind in EntryKind}  # a look-up instead of the enu
 MAX_ENTRIES_LOADED = 1_000  # of each account; an older entry's key is the unique index's to refuse
 
 
-@immutable()
-class Statement:
+class Statement(Value):
     """What an account holds."""
 
     acquired_microdollars: int
@@ -27,8 +26,7 @@ class Statement:
     balance_microdollars: int
 
 
-@immutable()
-class PostedEntry:
+class PostedEntry(Value):
     """One line of the ledger as it was written."""
 
     id: int

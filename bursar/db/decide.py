@@ -2,12 +2,11 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 
 from bursar.billing.account import Account
 from bursar.billing.errors import AskAgain, Retryable
-from bursar.billing.immutable import immutable
 from bursar.billing.steps import StepState
+from bursar.billing.values import Value, replace
 from bursar.db import accounts, change_log, destruction_days, erased, inbox, parked, steps
 from bursar.db.batches import ITEMS_A_TURN, MAX_ITEMS
 from bursar.db.connections import Connection, rolled_back
@@ -21,8 +20,7 @@ MAX_MAKINGS = 4  # users may be deleted, or come back, while their accounts are 
 Also = Callable[[Connection, Sequence[Outcome]], Awaitable[None]]
 
 
-@immutable()
-class Limits:
+class Limits(Value):
     """What the deployment and the catalogue fix."""
 
     partitions: int

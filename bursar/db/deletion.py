@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 from bursar.billing.account import customer_key, partition_of, payment_key, user_key
-from bursar.billing.immutable import immutable
 from bursar.billing.steps import StepKind
+from bursar.billing.values import Value
 from bursar.db import credits as ledger
 from bursar.db import erased
 from bursar.db.connections import Connection
@@ -19,8 +19,7 @@ ERASED = "erased with its user"
 OUTLIVING = (StepKind.END_SUBSCRIPTION, StepKind.END_CUSTOMER)
 
 
-@immutable()
-class Deletion:
+class Deletion(Value):
     """Who is deleted. `customer_ids` are all of the user's that are known; the caller holds the locks of all `keys`."""
 
     user_id: str

@@ -1,7 +1,6 @@
 """Refunds and lost disputes, and the payments they are of, whichever comes first (CR-11, MS-3)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from bursar.billing.account import Account, user_key
@@ -9,7 +8,7 @@ from bursar.billing.credits.invoice_search import handing_over
 from bursar.billing.credits.ledger import Credits, Entry, EntryKind, Reversal, credits_of
 from bursar.billing.credits.reversals import PAYMENT_TOO_OLD, with_early_reversals
 from bursar.billing.errors import Permanent
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, replace
 from bursar.db import steps
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
@@ -19,8 +18,7 @@ PAYMENT_LOCKS = 7_208_002  # the first half of the advisory locks' keys; the sec
 KEEP_DAYS = 400
 
 
-@immutable()
-class Early:
+class Early(Value):
     """A reversal, and the account that it was decided for."""
 
     account_key: str

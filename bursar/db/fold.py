@@ -4,12 +4,12 @@ MS-5).
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from bursar.billing.account import Account
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, replace
 from bursar.db.change_log import ChangeEntry, changes_between
 from bursar.db.items import Item, Situation
 from bursar.db.steps import Wanted
@@ -17,8 +17,7 @@ from bursar.db.steps import Wanted
 MAX_FOLLOW_UPS = 8  # of one item; what is left is found again by a sweep
 
 
-@immutable()
-class Failure:
+class Failure(Value):
     """An item whose decision raised: nothing of it is saved."""
 
     item: Item

@@ -3,12 +3,11 @@
 from datetime import datetime
 from typing import Any
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 
 
-@immutable()
-class HistoryEntry:
+class HistoryEntry(Value):
     """One changed row; `before` is None for a new one."""
 
     id: int

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 
 KEEP = timedelta(days=30)
@@ -11,8 +11,7 @@ KEEP = timedelta(days=30)
 ABANDONED_AFTER = timedelta(seconds=60)
 
 
-@immutable()
-class Claim:
+class Claim(Value):
     """A request under its key: `scope` is the account and the route."""
 
     scope: str
@@ -21,15 +20,13 @@ class Claim:
     claimed_at: datetime
 
 
-@immutable()
-class Ours:
+class Ours(Value):
     """The key is ours; `began_at` is when it was first used for this command, be it by a request that died."""
 
     began_at: datetime
 
 
-@immutable()
-class Known:
+class Known(Value):
     """What is known of a key that was used before; `status` is None while its request is in flight."""
 
     request_hash: bytes

@@ -6,13 +6,12 @@ The desired state itself is saved with the account (`db/kiloclaw.py`); a new gen
 from datetime import datetime
 from uuid import UUID
 
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import DesiredState
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 
 
-@immutable()
-class ClaimedInstance:
+class ClaimedInstance(Value):
     """An instance under a lease of ours, and the newest generation. `attempts` counts this one."""
 
     id: str
@@ -23,8 +22,7 @@ class ClaimedInstance:
     lease: UUID
 
 
-@immutable()
-class UnresolvedInstance:
+class UnresolvedInstance(Value):
     """An instance that is not yet what it shall be, for operators. `wanted_since` and `due_at` are real time."""
 
     id: str

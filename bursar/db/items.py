@@ -8,12 +8,11 @@ from uuid import UUID
 
 from bursar.billing.account import Account
 from bursar.billing.decision import Decision
-from bursar.billing.immutable import immutable
 from bursar.billing.steps import StepState
+from bursar.billing.values import Value
 
 
-@immutable()
-class Situation:
+class Situation(Value):
     """The instants of a batch: `now` is business time, `real_now` the machine's; and whether a destruction is left
     today; and which of the names that its items bear were erased with a deleted user (KC-121).
     """
@@ -27,8 +26,7 @@ class Situation:
 Decide = Callable[[Account, Situation], Decision]
 
 
-@immutable()
-class MessageCopy:
+class MessageCopy(Value):
     """A message as it came, kept so that it can be parked and decided again (MS-6)."""
 
     type: str
@@ -36,8 +34,7 @@ class MessageCopy:
     body: bytes
 
 
-@immutable()
-class StepAnswer:
+class StepAnswer(Value):
     """Ends a step in the transaction that decides on its outcome; void when its lease or the asking is no longer the
     newest. `again_at` (real time) is when to ask again if the decision finds the answer outdated; at once without it.
     `result` is kept for whoever asks how an operation ended. A step that `forgets` loses its key and payload when it is
@@ -54,8 +51,7 @@ class StepAnswer:
     forgets: bool = False
 
 
-@immutable()
-class NewLease:
+class NewLease(Value):
     """The lease under which a command's operation is born: whoever sent the command carries it out at once."""
 
     id: UUID
@@ -71,8 +67,7 @@ class Dedupe(StrEnum):
     STATE = "state"  # sweeps and instances: the state read again under the lock
 
 
-@immutable()
-class Item:
+class Item(Value):
     """One message, command, candidate or outcome for one account, with its decision.
 
     `id` becomes the cause in the change log. A message carries its `copy` (and, from its parked row, its `attempts`),
@@ -102,8 +97,7 @@ class OutcomeState(StrEnum):
     FAILED = "failed"  # a message: written down for a retry or parked; others: nothing of it was saved
 
 
-@immutable()
-class Outcome:
+class Outcome(Value):
     """One per item, in the order of the items."""
 
     item: Item

@@ -1,13 +1,13 @@
 """The rows of hosted-instance customers: loaded and saved for many accounts at once."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, fields
 from datetime import datetime
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from typing import Any
 
 import orjson
 from asyncpg import Record
+from msgspec.structs import asdict
 
 from bursar.billing.account import CUSTOMER_PREFIX, partition_of, user_id_of
 from bursar.billing.errors import Refused, Retryable
@@ -16,9 +16,9 @@ from bursar.db import users
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
 
-INSTANCE_FIELDS = tuple(field.name for field in fields(Instance))
-SUBSCRIPTION_FIELDS = tuple(field.name for field in fields(Subscription))
-_values, _columns_of = attrgetter(*SUBSCRIPTION_FIELDS), itemgetter(*SUBSCRIPTION_FIELDS)
+INSTANCE_FIELDS = Instance.__struct_fields__
+SUBSCRIPTION_FIELDS = Subscription.__struct_fields__
+_columns_of = itemgetter(*SUBSCRIPTION_FIELDS)
 
 
 async def load(connection: Connection, keys: list[str]) -> Mapping[str, Hosting]:
@@ -133,7 +133,7 @@ async def _save_subscriptions(connection: Connection, changes: list[Change[Hosti
 
 def _known(row: Subscription) -> dict[str, Any]:
     """The fields that have a value. The others become null; most have none, and would cost more than the rest."""
-    return {name: value for name, value in zip(SUBSCRIPTION_FIELDS, _values(row), strict=True) if value is not None}
+    return {name: value for name, value in asdict(row).items() if value is not None}
 
 
 async def _save_instances(connection: Connection, changes: list[Change[Hosting]], context: SaveContext) -> None:

@@ -5,17 +5,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from bursar.billing.immutable import immutable
 from bursar.billing.operations import Journal, Operations
 from bursar.billing.steps import StepKind, StepState
+from bursar.billing.values import Value
 from bursar.db.accounts import lock_accounts
 from bursar.db.connections import Connection
 from bursar.db.saving import Change, SaveContext
 from bursar.db.steps import ClaimedStep
 
 
-@immutable()
-class KnownStep:
+class KnownStep(Value):
     """A step by its key, whoever has claimed it. `result` is what it ended with."""
 
     step: ClaimedStep

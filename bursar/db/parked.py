@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from bursar.billing.errors import Permanent, describe
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db import inbox
 from bursar.db.connections import Connection, dumps
 from bursar.db.items import MessageCopy
@@ -15,8 +15,7 @@ RETRY_DELAYS_SECONDS = (10, 60, 300)  # three retries, then parked
 JITTER = 0.2
 
 
-@immutable()
-class FailedMessage:
+class FailedMessage(Value):
     """A message, for which account if that could be told, and what went wrong."""
 
     message_id: str
@@ -25,8 +24,7 @@ class FailedMessage:
     error: Exception
 
 
-@immutable()
-class ParkedMessage:
+class ParkedMessage(Value):
     """A row of `parked_messages` to be decided again."""
 
     message_id: str

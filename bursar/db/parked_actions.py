@@ -4,23 +4,21 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from bursar.billing.errors import describe
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 from bursar.db.parked import ParkedMessage
 
 MAX_AT_ONCE = 1_000
 
 
-@immutable()
-class Signature:
+class Signature(Value):
     """Who acts, and why."""
 
     actor: str
     reason: str
 
 
-@immutable()
-class ParkedAction:
+class ParkedAction(Value):
     """One action; a replay with an `error` failed and left the message as it was."""
 
     action: str

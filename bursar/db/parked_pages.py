@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 
 
-@immutable()
-class ParkedSummary:
+class ParkedSummary(Value):
     """A parked message without its headers and body."""
 
     id: int
@@ -24,8 +23,7 @@ class ParkedSummary:
     retry_at: datetime | None
 
 
-@immutable()
-class ParkedFilter:
+class ParkedFilter(Value):
     """Which messages are meant; None leaves a field open. `error` is a part of the error."""
 
     state: str | None = None
@@ -34,8 +32,7 @@ class ParkedFilter:
     error: str | None = None
 
 
-@immutable()
-class ParkedInFull:
+class ParkedInFull(Value):
     """A parked message with its headers; of the body, only the size: it may hold addresses and cards (MS-14)."""
 
     summary: ParkedSummary

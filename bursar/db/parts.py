@@ -6,9 +6,9 @@ from typing import Any
 
 from bursar.billing.account import Account, Profile
 from bursar.billing.credits.ledger import Credits
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.operations import Operations
+from bursar.billing.values import Value
 from bursar.db import credits as ledger
 from bursar.db import kiloclaw, operations, users
 from bursar.db.accounts import lock_accounts
@@ -19,8 +19,7 @@ Load = Callable[[Connection, list[str]], Awaitable[Mapping[str, Any]]]
 Save = Callable[[Connection, "list[Change[Any]]", SaveContext], Awaitable[None]]
 
 
-@immutable()
-class PartStore:
+class PartStore(Value):
     """A fixed number of set-based statements each."""
 
     load: Load

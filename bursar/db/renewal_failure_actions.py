@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 from bursar.db.parked_actions import Signature
 
@@ -12,8 +12,7 @@ MAX_SHOWN = 1_000
 Settled = Literal["resolved", "waived"]
 
 
-@immutable()
-class FailureAction:
+class FailureAction(Value):
     """One action; a retry with an `error` failed again."""
 
     action: str

@@ -8,7 +8,7 @@ from typing import Literal
 import asyncpg
 
 from bursar.billing.errors import BursarError, Refused
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 
 UNRESOLVED_AFTER_ATTEMPTS = 3
@@ -17,8 +17,7 @@ MAX_COUNTED = 100_000  # of the backlog; beyond that it only matters that it is 
 FailureState = Literal["retrying", "unresolved", "resolved", "waived", "superseded"]
 
 
-@immutable()
-class FailedRenewal:
+class FailedRenewal(Value):
     """One failed attempt: the account whose row it is of, and which attempt at that boundary it was, from 1.
 
     `failed_at` is real time; `error` holds no secret (MS-14).
@@ -32,8 +31,7 @@ class FailedRenewal:
     error: str
 
 
-@immutable()
-class RenewalFailure:
+class RenewalFailure(Value):
     """A record as it stands; `superseded` once the row has another boundary."""
 
     id: int
@@ -48,8 +46,7 @@ class RenewalFailure:
     settled_at: datetime | None
 
 
-@immutable()
-class RenewalBacklog:
+class RenewalBacklog(Value):
     """Renewals that are due, up to 100,000, and the oldest one's boundary; open records by state."""
 
     due: int

@@ -3,13 +3,12 @@
 from datetime import datetime
 from typing import Generic, TypeVar
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 Part = TypeVar("Part")
 
 
-@immutable()
-class Change(Generic[Part]):
+class Change(Value, Generic[Part]):
     """A part of one account before and after the batch."""
 
     key: str
@@ -17,8 +16,7 @@ class Change(Generic[Part]):
     after: Part
 
 
-@immutable()
-class SaveContext:
+class SaveContext(Value):
     """The batch's instants, and the number of partitions for rows that store theirs."""
 
     now: datetime

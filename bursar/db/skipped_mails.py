@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from bursar.billing.immutable import immutable
 from bursar.billing.steps import StepKind
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 
 
-@immutable()
-class SkippedMail:
+class SkippedMail(Value):
     """The step that would send it."""
 
     step_id: int

@@ -5,14 +5,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from bursar.billing.immutable import immutable
 from bursar.billing.steps import Step, StepKind
+from bursar.billing.values import Value
 from bursar.db.connections import Connection, dumps
 from bursar.db.items import NewLease, StepAnswer
 
 
-@immutable()
-class Wanted:
+class Wanted(Value):
     """A step, for whom, and which message caused it. An operation is born under `lease`, where there is one."""
 
     account_key: str
@@ -21,8 +20,7 @@ class Wanted:
     lease: NewLease | None = None
 
 
-@immutable()
-class ClaimedStep:
+class ClaimedStep(Value):
     """A step under a lease of ours. `attempts` counts this one; `calling`: an earlier one ended in mid-call;
     `journal` is what an operation did so far, `created_at` (real time) when it was first asked for.
     """
@@ -229,8 +227,7 @@ async def revive_skipped(connection: Connection, skipped_before: datetime, real_
     return int(status.rpartition(" ")[2])
 
 
-@immutable()
-class Backlog:
+class Backlog(Value):
     """How many steps are due and nobody's yet, and since when the oldest is."""
 
     due: int

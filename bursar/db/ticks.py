@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from asyncpg import Record
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 
 KEEP_DAYS = 90
@@ -15,8 +15,7 @@ TickState = Literal["running", "done", "superseded"]
 Counts = Mapping[str, Mapping[str, int]]  # sweep → name → number
 
 
-@immutable()
-class Tick:
+class Tick(Value):
     """A tick is identified by its sweep and its due instant."""
 
     id: int
@@ -24,8 +23,7 @@ class Tick:
     due_at: datetime
 
 
-@immutable()
-class TickStatus:
+class TickStatus(Value):
     """A tick with what its partitions counted so far, summed. It is done once all of them are."""
 
     tick: Tick
@@ -33,8 +31,7 @@ class TickStatus:
     counts: Counts
 
 
-@immutable()
-class TickProgress:
+class TickProgress(Value):
     """How far one partition came with one tick. `cutoff` is business time, `began_at` real time."""
 
     tick: Tick

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 
 
-@immutable()
-class WrittenChange:
+class WrittenChange(Value):
     """A row that changes: the fields that differ, before and after; `before` is None for a new row."""
 
     account_key: str
@@ -19,8 +18,7 @@ class WrittenChange:
     reason: str
 
 
-@immutable()
-class WrittenStep:
+class WrittenStep(Value):
     """A step that becomes due. Its payload stays out: it may hold addresses (MS-14)."""
 
     account_key: str

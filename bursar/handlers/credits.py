@@ -1,7 +1,6 @@
 """Credits: the commands of the product, and the payments that Stripe tells of, as items for `decide_batch` (CR)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 from bursar.billing.account import Account, Profile, user_key
@@ -22,6 +21,7 @@ from bursar.billing.credits.reversals import charge_refunded, dispute_closed
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.operations import Operations
+from bursar.billing.values import replace
 from bursar.db.items import Decide, Item, NewLease, Situation
 from bursar.handlers.reading import mapping, view
 

@@ -1,7 +1,6 @@
 """The product's commands on plans (KC-42…KC-44, KC-47), as items for `decide_batch`."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from bursar.billing.account import Account, user_key
 from bursar.billing.catalogue import Catalogue, PaidPlan
@@ -11,6 +10,7 @@ from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.operations.renewal import renew_commit
 from bursar.billing.kiloclaw.operations.switching import cancel_plan_switch, switch_plan
 from bursar.billing.kiloclaw.rows import hosting_of
+from bursar.billing.values import replace
 from bursar.db.items import Item, NewLease, Situation
 from bursar.handlers.kiloclaw_commands import OPERATION_PARTS
 

@@ -3,7 +3,6 @@ calls.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import field
 from datetime import datetime
 from functools import partial
 from types import MappingProxyType
@@ -15,12 +14,12 @@ from bursar.billing.credits.ledger import Credits
 from bursar.billing.credits.payments import is_top_up
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnreadableMessage
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.kiloclaw.schedule_events import schedule_event
 from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_event
 from bursar.billing.stripe.objects import InvoiceEvent, SubscriptionEvent, subscription_details
 from bursar.billing.stripe.schedules import ScheduleEvent
+from bursar.billing.values import Value, field
 from bursar.db import users
 from bursar.db.connections import Connection
 from bursar.db.early_reversals import keys_of_payments
@@ -37,8 +36,7 @@ MAX_BODY_BYTES = 1 << 20  # what the relay accepts
 TooLate = Callable[[Account, Any], Decision]
 
 
-@immutable()
-class ReceivedMessage:
+class ReceivedMessage(Value):
     """A message as the broker delivered it. `account` is the account key of its header."""
 
     message_id: str
@@ -50,8 +48,7 @@ class ReceivedMessage:
     headers: Mapping[str, Any] = field(default_factory=dict)
 
 
-@immutable()
-class Reading:
+class Reading(Value):
     """What a message says: its decision, which parts of the account that needs, and what else it is about."""
 
     decide: Decide
@@ -59,8 +56,7 @@ class Reading:
     names: frozenset[str]
 
 
-@immutable()
-class Handler:
+class Handler(Value):
     """One message type: how its body is read, and what it causes for a user who was deleted; else nothing."""
 
     read: Callable[[bytes, Catalogue], Reading]

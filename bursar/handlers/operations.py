@@ -1,7 +1,6 @@
 """Operations at Stripe by name, and how they end, as items to be decided under the account's lock."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
@@ -23,6 +22,7 @@ from bursar.billing.kiloclaw.operations.switching import SWITCH, UNSWITCH
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import STRIPE_REFUSED, Ended, Failure, Operation, OperationFacts
 from bursar.billing.steps import StepKind, StepState
+from bursar.billing.values import as_dict
 from bursar.db.items import Decide, Dedupe, Item, Situation, StepAnswer
 from bursar.db.steps import ClaimedStep
 from bursar.handlers.steps import PARTS
@@ -135,7 +135,7 @@ def _cause(step: ClaimedStep) -> str:
 
 
 def _result(failure: Failure) -> Mapping[str, Any]:
-    return {"failure": asdict(failure)}
+    return {"failure": as_dict(failure)}
 
 
 def _error(ended: Ended) -> str | None:

@@ -7,15 +7,14 @@ from typing import Any
 
 from bursar.billing.calendar import from_unix
 from bursar.billing.errors import UnreadableMessage
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.handlers.messages import STRIPE, ReceivedMessage, account_of_event
 
 MAX_ACCOUNT_BYTES = 255
 EVENT_ID = re.compile(r"[\x21-\x7e]{1,200}")  # what fits AMQP's short string
 
 
-@immutable()
-class RelayedEvent:
+class RelayedEvent(Value):
     """What the relay needs of an event that we handle. `account` may be a customer's."""
 
     id: str

@@ -1,7 +1,6 @@
 """The outcomes of steps and of calls to the instance API, as items to be decided under the account's lock."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,7 +10,6 @@ from bursar.billing.credits.ledger import Credits, Reversal
 from bursar.billing.credits.reversals import handed_over, invoices_found
 from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.outcomes import instance_brought_about, mail_settled
 from bursar.billing.kiloclaw.reads import (
@@ -24,6 +22,7 @@ from bursar.billing.kiloclaw.reads import (
 )
 from bursar.billing.kiloclaw.rows import Hosting, MailKey
 from bursar.billing.steps import StepState
+from bursar.billing.values import Value, replace
 from bursar.db.instances import ClaimedInstance
 from bursar.db.items import Decide, Dedupe, Item, Situation, StepAnswer
 from bursar.db.steps import ClaimedStep
@@ -32,8 +31,7 @@ from bursar.db.steps import ClaimedStep
 PARTS = frozenset[type[Any]]({Profile, Hosting})
 
 
-@immutable()
-class WantedMail:
+class WantedMail(Value):
     """The payload of a mail's step."""
 
     mail: MailKey

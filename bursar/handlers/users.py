@@ -1,7 +1,6 @@
 """What the product tells about a user: the profile, and a Stripe customer whose events may have come before (KC-31)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Operations
 from bursar.billing.steps import Step
+from bursar.billing.values import replace
 from bursar.db import deletion, early_events, parked, steps
 from bursar.db.connections import Connection
 from bursar.db.decide import Also

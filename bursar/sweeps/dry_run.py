@@ -2,18 +2,17 @@
 
 import base64
 import json
-from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
 from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.foreseeing import NOT_TODAY, Effect, first_to_act, foresee
 from bursar.billing.kiloclaw.mail import warns_too_late
 from bursar.billing.kiloclaw.outcomes import mail_still_wanted
 from bursar.billing.kiloclaw.rows import MailKey
+from bursar.billing.values import Value, replace
 from bursar.db.connections import Connection
 from bursar.db.destruction_days import slots_used
 from bursar.db.parts import load_accounts
@@ -26,8 +25,7 @@ IF_CONFIGURED = "if mails are configured"
 MAX_PAGES = 512  # of one answer: all sweeps of all of 32 partitions take 256 when nothing is due
 
 
-@immutable()
-class Place:
+class Place(Value):
     """How far a dry run came: business time as it was when it began, the sweep's number in the plan, the partition, how
     many destructions it listed for that day, and where the last page ended.
     """
@@ -60,8 +58,7 @@ class Place:
         return place
 
 
-@immutable()
-class DryRun:
+class DryRun(Value):
     """What is run dry: a plan's name, the catalogue, the number of partitions."""
 
     plan: str

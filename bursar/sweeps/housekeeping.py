@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db import steps
 from bursar.db.connections import Connection
 from bursar.db.housekeeping import forget_old
@@ -13,8 +13,7 @@ FORGOTTEN_AT_ONCE = 1_000
 OVERDUE_AFTER = timedelta(minutes=5)
 
 
-@immutable()
-class Kept:
+class Kept(Value):
     """What one bounded round did, and whether another may find more."""
 
     counts: Mapping[str, int]

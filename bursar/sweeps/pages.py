@@ -6,12 +6,11 @@ from typing import Any, Self
 from asyncpg import Record
 
 from bursar.billing.catalogue import Catalogue
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection
 
 
-@immutable()
-class Cursor:
+class Cursor(Value):
     """The last candidate of a page: its instant, then its account."""
 
     at: datetime
@@ -30,8 +29,7 @@ class Cursor:
 START = Cursor(datetime(1970, 1, 1, tzinfo=UTC), "")
 
 
-@immutable()
-class Window:
+class Window(Value):
     """What to look at: a partition, business time frozen when the tick began there, and where the last page ended."""
 
     partition: int
@@ -41,8 +39,7 @@ class Window:
     limit: int
 
 
-@immutable()
-class Page:
+class Page(Value):
     """The accounts that seem due, in the order of their instants; `cursor` is None after the last page."""
 
     keys: tuple[str, ...]

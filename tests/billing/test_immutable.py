@@ -2,12 +2,11 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, replace
 
 CHANGES_A_VALUE = """
 from bursar.billing.kiloclaw.rows import MailKey
@@ -17,8 +16,7 @@ key.cycle = "c"
 """
 
 
-@immutable(kw_only=True)
-class Price:
+class Price(Value, kw_only=True):
     cents: int
     currency: str = "usd"
 

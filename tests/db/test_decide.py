@@ -1,6 +1,5 @@
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -9,6 +8,7 @@ from bursar.billing.account import Account
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused, UnknownStripeStatus
 from bursar.billing.kiloclaw.trial import provision, start_trial
+from bursar.billing.values import replace
 from bursar.db import parked
 from bursar.db.batches import MAX_ITEMS
 from bursar.db.connections import Connection

@@ -1,9 +1,8 @@
-from dataclasses import replace
-
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.rows import Hosting, hosting_of
 from bursar.billing.kiloclaw.trial import provision
+from bursar.billing.values import replace
 from bursar.db.connections import Connection
 from bursar.db.items import Dedupe, Item, Situation
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW

@@ -1,6 +1,5 @@
-from dataclasses import replace
-
 from bursar.billing.errors import Retryable
+from bursar.billing.values import replace
 from bursar.db.connections import Connection
 from bursar.handlers.users import adopting, customer_item, profile_item
 from bursar.service.deciding.decider import Decider

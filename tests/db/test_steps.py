@@ -1,6 +1,5 @@
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +8,7 @@ from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.steps import Step, StepKind, StepState
+from bursar.billing.values import replace
 from bursar.db import steps
 from bursar.db.connections import Connection
 from bursar.db.items import Dedupe, Item, OutcomeState, StepAnswer

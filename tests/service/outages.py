@@ -12,7 +12,7 @@ import asyncpg
 import httpx
 from tenacity import RetryError
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.handlers.messages import account_of_event
 from bursar.service.demo import figures
 from bursar.service.demo.expectations import RowView
@@ -31,8 +31,7 @@ LOG_LINES = 5_000
 PROCESSES = ("web", "worker")
 
 
-@immutable()
-class Look:
+class Look(Value):
     """At `/readyz` of a process; `status` is 0 where it did not answer."""
 
     process: str
@@ -40,8 +39,7 @@ class Look:
     status: int
 
 
-@immutable()
-class Found:
+class Found(Value):
     """In the database, once everything was delivered and nothing was left to do."""
 
     inbox: set[str]
@@ -51,8 +49,7 @@ class Found:
     open_steps: dict[str, int]
 
 
-@immutable()
-class Outage:
+class Outage(Value):
     """What was seen from outside. Instants are seconds of the monotonic clock."""
 
     gone_at: float

@@ -10,7 +10,7 @@ import httpx
 import orjson
 from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_exponential_jitter
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.demo.lives import JsonObject
 from bursar.service.demo.replay import signature
 from bursar.service.processes.supervision import wait_or_stop
@@ -22,8 +22,7 @@ FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, JITTER_SECONDS = 1.0, 6.0, 2.0  # St
 GIVE_UP_SECONDS = 90.0
 
 
-@immutable()
-class Answer:
+class Answer(Value):
     """To one delivery; `asked_at` is in seconds of the monotonic clock, `status` 0 where there was no answer."""
 
     event_id: str

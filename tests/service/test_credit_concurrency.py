@@ -3,7 +3,6 @@
 import asyncio
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from bursar.billing.account import Account, user_key
@@ -15,6 +14,7 @@ from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import Hosting, hosting_of
+from bursar.billing.values import replace
 from bursar.db.items import Dedupe, Item, Outcome
 from bursar.db.ticks import Tick
 from bursar.handlers.credits import enrolment_item

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import orjson
 from bursar.billing.account import user_key
 from bursar.billing.credits.enrolment import Enrolment
 from bursar.billing.errors import BursarError, Refused, Retryable
+from bursar.billing.values import replace
 from bursar.db.credit_audit import audit_page
 from bursar.db.items import Item, OutcomeState
 from bursar.handlers.credits import enrolment_item

@@ -1,10 +1,9 @@
 """Bugs that people make, each as one replacement in the code: the simulation has to notice every one of them."""
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 
-@immutable()
-class Bug:
+class Bug(Value):
     """`found` stands once in `file`, below `bursar/`; with `planted` in its place a rule is broken."""
 
     name: str

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema_rs
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.demo.lives import JsonObject
 from bursar.service.stripe_stand_in.forms import Params
 
@@ -16,8 +16,7 @@ DESCRIPTION = Path(__file__).resolve().parents[3] / "shared" / "stripe" / "opena
 FORM = "application/x-www-form-urlencoded"
 
 
-@immutable()
-class Description:
+class Description(Value):
     """The calls and objects of the description, as JSON Schema."""
 
     paths: JsonObject

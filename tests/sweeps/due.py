@@ -1,10 +1,10 @@
 """Many rows at once, for what the sweeps find."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from bursar.billing.account import user_key
+from bursar.billing.values import replace
 from bursar.db.connections import Connection
 from bursar.sweeps.pages import START, Page, Window
 from bursar.sweeps.table import due_page

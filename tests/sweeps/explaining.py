@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.connections import Connection, open_connection
 from bursar.sweeps.pages import Window
 from bursar.sweeps.table import due_page
@@ -23,8 +23,7 @@ INDEX_OF = {
 }
 
 
-@immutable()
-class Explained:
+class Explained(Value):
     """A plan as text, and how many pages of the shared buffers its run looked at."""
 
     plan: str

@@ -1,6 +1,5 @@
 """Money that has come: what it pays at once (CR-40), and how an automatic top-up ends (CR-38, CR-39)."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from bursar.billing.account import Account, Profile
@@ -14,6 +13,7 @@ from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import hosting_of
 from bursar.billing.operations import Ended, Operation, OperationFacts
+from bursar.billing.values import replace
 
 CAUSE = "step:top-up"  # of its entries: they outlive a user whom the step's whole key names (KC-121)
 DECLINES = frozenset({auto_top_up.DECLINED, auto_top_up.REQUIRES_ACTION})

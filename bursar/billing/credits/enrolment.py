@@ -1,6 +1,5 @@
 """Enrolment: paying hosting from credits, beginning now (CR-20…CR-25)."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_URL, UUID, uuid5
@@ -11,7 +10,6 @@ from bursar.billing.credits.ledger import Credits, credits_of, with_entry
 from bursar.billing.credits.periods import hosting_charge, in_period
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.endings import DELIVERED_WITHIN
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of, with_instance
@@ -19,12 +17,12 @@ from bursar.billing.kiloclaw.stripe_events import CREATED, DELETED, reading
 from bursar.billing.kiloclaw.suspension import start_again
 from bursar.billing.operations import IN_PROGRESS, Operations
 from bursar.billing.steps import Step
+from bursar.billing.values import Value, replace
 
 SUBSCRIBED = frozenset({"active", "past_due", "unpaid"})
 
 
-@immutable()
-class Enrolment:
+class Enrolment(Value):
     """What the user asks for; `command_id` is what makes the request one and the same (CR-23)."""
 
     plan: PaidPlan

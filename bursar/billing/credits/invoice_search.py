@@ -4,17 +4,16 @@ Neither a charge nor a dispute names the invoice that it paid, and a paid invoic
 asked which belong together.
 """
 
-from pydantic import BaseModel, ConfigDict
+import msgspec
 
 from bursar.billing.credits.ledger import Reversal
 from bursar.billing.steps import Step, StepKind
 from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.values import Value
 
 
-class InvoiceSearch(BaseModel):
+class InvoiceSearch(Value, forbid_unknown_fields=True):
     """The payload of the step. Without a payment intent nothing is left to ask: a ledger has the payment."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     reversal: Reversal
     payment_intent: str | None
@@ -41,4 +40,4 @@ def handing_over(reversal: Reversal) -> Step:
 
 
 def _step(key: str, search: InvoiceSearch) -> Step:
-    return Step(StepKind.FIND_INVOICE, key, search.model_dump(mode="json"))
+    return Step(StepKind.FIND_INVOICE, key, msgspec.to_builtins(search))

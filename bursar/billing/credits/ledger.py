@@ -1,12 +1,11 @@
 """The credit ledger of a user (CR-1…CR-3): entries are added, never changed, and the database says so too."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from enum import StrEnum
 
 from bursar.billing.account import Account
 from bursar.billing.errors import Refused
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, replace
 
 MICRODOLLARS_PER_CENT = 10_000
 MICRODOLLARS_PER_DOLLAR = 100 * MICRODOLLARS_PER_CENT
@@ -47,8 +46,7 @@ class ChargesStopped(Refused):
         super().__init__("charges_stopped", "The account is being looked at; nothing is charged meanwhile.", status=409)
 
 
-@immutable(kw_only=True)
-class Entry:
+class Entry(Value, kw_only=True):
     """One line of the ledger. `business_key` says what it is for, and is unique for ever (CR-3).
 
     `payment_id` is Stripe's id of the payment that a deposit, a withdrawal or a settlement belongs to; a charge has
@@ -63,8 +61,7 @@ class Entry:
     payment_id: str | None = None
 
 
-@immutable(kw_only=True)
-class Reversal:
+class Reversal(Value, kw_only=True):
     """A refund or a lost dispute: money of a payment that went back (CR-11).
 
     `payment_ids` is what its payment may be known by. `amount_microdollars` is what went back by it; of a refund whose
@@ -78,8 +75,7 @@ class Reversal:
     cause: str
 
 
-@immutable()
-class Credits:
+class Credits(Value):
     """The credit part of an account: the counters, and the newest entries, oldest first.
 
     At most 1,000 entries are loaded; an older one's key is still the database's to refuse. `early_reversals` are those

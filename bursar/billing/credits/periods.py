@@ -1,12 +1,12 @@
 """Hosting paid from credits: what a period costs, how long it is, which plan the next one has (CR-21, CR-35, CR-36)."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from bursar.billing.calendar import next_boundary
 from bursar.billing.catalogue import CreditTerms, PaidPlan
 from bursar.billing.credits.ledger import MICRODOLLARS_PER_CENT, Entry, EntryKind
 from bursar.billing.kiloclaw.rows import ScheduledBy, Subscription
+from bursar.billing.values import replace
 
 
 def price_microdollars(plan: PaidPlan, terms: CreditTerms) -> int:

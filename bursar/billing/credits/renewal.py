@@ -1,6 +1,5 @@
 """Renewal of rows that are paid from credits alone: one period of one row at a time (CR-30…CR-41)."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from bursar.billing.account import Account
@@ -11,19 +10,18 @@ from bursar.billing.credits.ledger import InsufficientCredits, credits_of, with_
 from bursar.billing.credits.periods import hosting_charge, in_period, plan_from
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Refused
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
 from bursar.billing.kiloclaw.suspension import start_again
+from bursar.billing.values import Value, replace
 
 RENEWABLE = frozenset({"active", "past_due"})
 PLANS: tuple[PaidPlan, ...] = ("standard", "commit")
 RENEWED = "renewed"  # counted of each period
 
 
-@immutable()
-class Renewal:
+class Renewal(Value):
     """One item: the boundary at which the row was found, or None for wherever it stands; and what brought it."""
 
     boundary: datetime | None

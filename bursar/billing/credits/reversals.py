@@ -5,7 +5,6 @@ remembered (MS-3); since it may have paid an invoice, which neither names, Strip
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 from bursar.billing.account import Account
 from bursar.billing.credits.invoice_search import finding_invoice
@@ -22,6 +21,7 @@ from bursar.billing.credits.ledger import (
 from bursar.billing.credits.payments import CURRENCY, ChargeEvent, DisputeEvent, in_microdollars, is_top_up
 from bursar.billing.decision import Decision
 from bursar.billing.errors import Permanent
+from bursar.billing.values import replace
 
 LOST = "lost"
 REFUND_KEY = "refund:"

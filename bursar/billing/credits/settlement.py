@@ -1,6 +1,5 @@
 """Stripe-funded settlement: what an invoice paid is deposited and charged at once; its row follows (CR-50…CR-57)."""
 
-from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -11,13 +10,13 @@ from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.ledger import MICRODOLLARS_PER_CENT, Entry, EntryKind, credits_of, with_settlement
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnreadableMessage
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.following import DUNNING, differs
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import PaidPeriod, Subscription
 from bursar.billing.kiloclaw.scheduling import is_out_of_step, keep_steps
 from bursar.billing.kiloclaw.suspension import start_again
 from bursar.billing.stripe.objects import InvoiceLine, StripeInvoice
+from bursar.billing.values import Value, replace
 
 CURRENCY = "usd"
 INVOICE_PREFIX = "in_"  # Stripe's, of invoice ids
@@ -32,8 +31,7 @@ class Posting(StrEnum):
     UNMATCHED = "settlement_unmatched"  # CR-54: operators are alerted
 
 
-@immutable()
-class Settlement:
+class Settlement(Value):
     """A paid invoice of the row's subscription: what it says, when it was paid, and the event that told."""
 
     paid: PaidPeriod

@@ -4,14 +4,13 @@ from datetime import datetime
 from typing import Literal
 
 from bursar.billing.catalogue import Catalogue
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import Hosting, Subscription
+from bursar.billing.values import Value
 
 AccessReason = Literal["trial", "subscription", "earlybird"]
 
 
-@immutable()
-class Access:
+class Access(Value):
     """Whether, and by which cover."""
 
     granted: bool

@@ -1,7 +1,6 @@
 """Deleting a user (KC-120): when it is refused, and what must still happen outside."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 
 from bursar.billing.account import Account
@@ -11,6 +10,7 @@ from bursar.billing.kiloclaw.endings import end_subscription
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription, hosting_of
 from bursar.billing.operations import Operations
 from bursar.billing.steps import Step, StepKind
+from bursar.billing.values import replace
 
 
 def delete_user(account: Account, customer_ids: Iterable[str], now: datetime) -> Decision:

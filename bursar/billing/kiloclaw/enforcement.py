@@ -5,7 +5,6 @@ counted no-op.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -13,7 +12,6 @@ from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.renewal import Renewal, renew
 from bursar.billing.decision import Decision
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.access import access, earlybird_covers, pending_settlement
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
 from bursar.billing.kiloclaw.reads import read_targets
@@ -21,12 +19,12 @@ from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.kiloclaw.suspension import mark_destroying, start_again, suspend
+from bursar.billing.values import Value, replace
 
 DESTRUCTIBLE = ("canceled", "past_due", "unpaid")
 
 
-@immutable()
-class Circumstances:
+class Circumstances(Value):
     """What a rule may know besides the account.
 
     `stripe_just_read` is true only in the decision on a read of the customer's subscriptions (the interlock, KC-74);

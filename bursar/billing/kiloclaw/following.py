@@ -1,16 +1,15 @@
 """Following Stripe: what a subscription, as Stripe shows it, means for the row (KC-33…KC-38)."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import TypedDict
 
 from bursar.billing.catalogue import Catalogue, PaidPlan
 from bursar.billing.errors import UnknownStripeStatus, UnreadableMessage
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import PaymentSource, ScheduledBy, Status, Subscription
 from bursar.billing.stripe.objects import StripeSubscription, SubscriptionItem
+from bursar.billing.values import Value, replace
 
 STATUS_OF = MappingProxyType[str, Status](
     {
@@ -32,8 +31,7 @@ UNKNOWN_PRICE = "unknown_price"  # counted and logged
 NEVER_BEGUN = frozenset({"incomplete", "incomplete_expired"})
 
 
-@immutable()
-class Offer:
+class Offer(Value):
     """What the subscription sells: the plan, the item it was read from, and whether its price was known (KC-34)."""
 
     plan: PaidPlan

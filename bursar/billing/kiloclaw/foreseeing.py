@@ -1,17 +1,16 @@
 """What a sweep would do to an account (KC-79): the same rules as `enforce`, told instead of carried out."""
 
 from collections.abc import Collection
-from dataclasses import replace
 from typing import Literal
 
 from bursar.billing.account import Account
 from bursar.billing.credits.renewal import RENEWED
 from bursar.billing.decision import Decision
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.enforcement import RULES, Circumstances, enforce
 from bursar.billing.kiloclaw.outcomes import instance_brought_about
 from bursar.billing.kiloclaw.rows import hosting_of
 from bursar.billing.steps import StepKind
+from bursar.billing.values import Value, replace
 
 EffectKind = Literal["suspension", "destruction", "start", "mail"]
 
@@ -21,8 +20,7 @@ ONCE_GONE = "once the instance is gone"
 MAX_PERIODS = 120  # charged by one tick, as far as is looked ahead
 
 
-@immutable()
-class Effect:
+class Effect(Value):
     """One thing that a sweep would cause. `subject` is the mail's type, else the instance, if there is one.
 
     `condition` is what would have to hold as well; empty for what is certain.

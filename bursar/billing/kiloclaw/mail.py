@@ -1,7 +1,6 @@
 """The mails of hosted instances (KC-85…KC-88): which there are, and deciding that one shall be sent."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from types import MappingProxyType
@@ -11,6 +10,7 @@ from bursar.billing.account import Account, user_id_of
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import MailKey, hosting_of
 from bursar.billing.steps import Step, StepKind
+from bursar.billing.values import replace
 
 
 class MailType(StrEnum):

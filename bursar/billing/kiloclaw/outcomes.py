@@ -1,6 +1,5 @@
 """What the outcomes of steps mean: an instance brought about (KC-73, KC-77), a mail sent or not (KC-87, KC-88)."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from bursar.billing.account import Account, Profile, user_id_of
@@ -8,6 +7,7 @@ from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.mail import OVERTAKEN_BY, MailType, cycle_of, send_once, with_mail_state
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import Instance, MailKey, hosting_of, with_instance
+from bursar.billing.values import replace
 
 
 def instance_brought_about(account: Account, instance_id: str, generation: int, now: datetime) -> Decision:

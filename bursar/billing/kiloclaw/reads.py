@@ -1,7 +1,6 @@
 """What a read of a customer's subscriptions at Stripe means for the row (KC-30…KC-32, KC-37, KC-74)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import field, replace
 from datetime import UTC, datetime
 
 from bursar.billing.account import Account, Profile, user_id_of
@@ -10,19 +9,18 @@ from bursar.billing.credits.ledger import Credits
 from bursar.billing.credits.settlement import Settlement, paid_period, settle, settle_apart
 from bursar.billing.decision import Decision
 from bursar.billing.errors import AskAgain, UnreadableMessage
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.endings import ended_beside
 from bursar.billing.kiloclaw.following import NEVER_BEGUN, PAYING, UNENDED, differs, follow_read
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Subscription, hosting_of
 from bursar.billing.kiloclaw.stripe_events import CREATED, PAID, apply, forget_early, noting_price, taken_over
 from bursar.billing.stripe.objects import StripeInvoice, StripeSubscription
+from bursar.billing.values import Value, field, replace
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@immutable()
-class ReadTargets:
+class ReadTargets(Value):
     """What to ask Stripe: these customers' subscriptions, and these by id where the lists lack them; and which events
     are remembered by then.
     """
@@ -33,8 +31,7 @@ class ReadTargets:
     heard_ids: frozenset[str] = frozenset()
 
 
-@immutable()
-class SubscriptionsRead:
+class SubscriptionsRead(Value):
     """Stripe's answer, the version of the row it was asked at, when, and about which customers. `paid` is the newest
     paid invoice of those that are `unsettled`, `heard_ids` are the events that were remembered when it was asked.
     """

@@ -1,6 +1,5 @@
 """Comparing a row with what Stripe says of its subscription, and having a difference repaired (MS-10)."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -8,12 +7,12 @@ from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnknownStripeStatus, UnreadableMessage
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.following import PAYING, UNENDED, follow_read
 from bursar.billing.kiloclaw.rows import EarlyEvent, Subscription, hosting_of
 from bursar.billing.kiloclaw.scheduling import keep_steps, wants_schedule
 from bursar.billing.kiloclaw.stripe_events import CREATED, reading
 from bursar.billing.stripe.objects import StripeSubscription
+from bursar.billing.values import Value, replace
 
 STALE_AFTER = timedelta(days=35)  # a month's renewal tells something of every live subscription before
 # Of a row in credits the settlement of invoices says these (CR-55, CR-56).
@@ -33,8 +32,7 @@ class FindingKind(StrEnum):
 REPAIRABLE = frozenset({FindingKind.MISSING_HERE, FindingKind.DIFFERENT, FindingKind.STALE})
 
 
-@immutable()
-class Finding:
+class Finding(Value):
     """One misfit. `fields` names what differs, never its value; `account_key` is None where nobody can be told."""
 
     kind: FindingKind
@@ -49,8 +47,7 @@ class Finding:
         return self.kind in REPAIRABLE and self.account_key is not None
 
 
-@immutable()
-class Owned:
+class Owned(Value):
     """A row and its account."""
 
     account_key: str

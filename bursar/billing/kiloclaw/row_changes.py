@@ -1,10 +1,9 @@
 """The one place where a subscription row changes."""
 
-from dataclasses import replace
-
 from bursar.billing.account import Account
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.kiloclaw.transitions import check_transition
+from bursar.billing.values import replace
 
 
 def with_row(account: Account, row: Subscription) -> Account:

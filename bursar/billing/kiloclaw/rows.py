@@ -1,7 +1,6 @@
 """The rows of a hosted-instance customer and the part of the account that holds them."""
 
 from collections.abc import Mapping
-from dataclasses import field, replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Any, Literal, Self
@@ -9,7 +8,7 @@ from uuid import UUID
 
 from bursar.billing.account import Account, Tracked
 from bursar.billing.catalogue import PaidPlan, Plan
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, field, replace
 
 Status = Literal["trialing", "active", "past_due", "canceled", "unpaid"]
 PaymentSource = Literal["stripe", "credits"]
@@ -17,8 +16,7 @@ ScheduledBy = Literal["auto", "user"]
 DesiredState = Literal["running", "stopped", "destroyed"]
 
 
-@immutable(kw_only=True)
-class Subscription:
+class Subscription(Value, kw_only=True):
     """The user's `kiloclaw_subscriptions` row (KC-1). `version` grows with every change of it."""
 
     id: UUID
@@ -71,8 +69,7 @@ class Subscription:
         return self.is_hybrid and self.settled_at is not None
 
 
-@immutable(kw_only=True)
-class Instance:
+class Instance(Value, kw_only=True):
     """A hosted instance and what we want of it (KC-2). `generation` grows with every change of the desired state."""
 
     id: str
@@ -96,8 +93,7 @@ class Instance:
         return replace(self, desired_state=state, generation=self.generation + 1)
 
 
-@immutable(kw_only=True)
-class PaidPeriod:
+class PaidPeriod(Value, kw_only=True):
     """What a paid invoice of a subscription says: all that settling it needs (CR-50…CR-55), and nothing of a person."""
 
     invoice_id: str
@@ -113,8 +109,7 @@ class PaidPeriod:
         return self.charge_id or self.invoice_id
 
 
-@immutable()
-class EarlyEvent:
+class EarlyEvent(Value):
     """What arrived for a subscription of ours that no row is bound to (KC-31), kept by its event id. A paid invoice is
     settled once a row is bound.
     """
@@ -127,15 +122,13 @@ class EarlyEvent:
     paid_period: PaidPeriod | None = None
 
 
-@immutable()
-class MailKey:
+class MailKey(Value):
     """What makes a mail one and the same (KC-3); `cycle` is empty for one-time mails."""
 
     email_type: str
     cycle: str = ""
 
 
-@immutable()
 class Hosting(Tracked):
     """The KiloClaw part of an account. A user has at most one subscription row and one live instance."""
 

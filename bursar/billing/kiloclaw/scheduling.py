@@ -1,7 +1,5 @@
 """When a row's schedule is to be looked after, and what the row then says (KC-40, KC-45)."""
 
-from dataclasses import replace
-
 from pydantic import BaseModel, ConfigDict
 
 from bursar.billing.account import Account
@@ -10,6 +8,7 @@ from bursar.billing.kiloclaw.phases import KeptSchedule, ScheduleTerms
 from bursar.billing.kiloclaw.rows import Subscription
 from bursar.billing.operations import keeping
 from bursar.billing.steps import Step
+from bursar.billing.values import replace
 
 KEEP_SCHEDULE = "kiloclaw-keep-schedule"
 

@@ -1,6 +1,5 @@
 """What Stripe's events do to a row (KC-30…KC-39): apply, remember, or read again from Stripe."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import NAMESPACE_URL, uuid5
 
@@ -29,6 +28,7 @@ from bursar.billing.kiloclaw.scheduling import is_out_of_step, keep_steps
 from bursar.billing.kiloclaw.suspension import start_again
 from bursar.billing.steps import Step, StepKind
 from bursar.billing.stripe.objects import InvoiceEvent, StripeSubscription, SubscriptionEvent, SubscriptionOfInvoice
+from bursar.billing.values import replace
 
 CREATED = "customer.subscription.created"
 DELETED = "customer.subscription.deleted"

@@ -1,6 +1,5 @@
 """Suspending, resuming and destroying: the only places that change the suspension of a row."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from bursar.billing.account import Account
@@ -9,6 +8,7 @@ from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.mail import MailType, cycle_of, send_once
 from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import MailKey, Status, Subscription, hosting_of, with_instance
+from bursar.billing.values import replace
 
 
 def suspend(

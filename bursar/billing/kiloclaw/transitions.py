@@ -9,8 +9,8 @@ from enum import Enum
 from types import MappingProxyType
 
 from bursar.billing.errors import UndeclaredTransition
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import Subscription
+from bursar.billing.values import Value
 
 
 class State(Enum):
@@ -34,8 +34,7 @@ class State(Enum):
     DELETED = "deleted"
 
 
-@immutable()
-class Transition:
+class Transition(Value):
     """One declared way. `cause` names the rules; `ours` is false where Stripe or the credit account decides."""
 
     source: State

@@ -1,6 +1,5 @@
 """Trials, provisioning and earlybird purchases (KC-10…KC-12)."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from uuid import NAMESPACE_URL, uuid5
 
@@ -13,6 +12,7 @@ from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import Instance, Subscription, hosting_of
 from bursar.billing.kiloclaw.status import refusal_reason
 from bursar.billing.kiloclaw.suspension import resumed
+from bursar.billing.values import replace
 
 
 def start_trial(account: Account, catalogue: Catalogue, now: datetime, cause: str) -> Decision:

@@ -1,12 +1,10 @@
 """Calls to Stripe as data: what an operation asks for, and the gateway carries out."""
 
 from collections.abc import Mapping
-from dataclasses import field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-from bursar.billing.immutable import immutable
 from bursar.billing.stripe.lists import (
     CheckoutSessions,
     Customers,
@@ -27,6 +25,7 @@ from bursar.billing.stripe.sales import (
     StripeCustomer,
 )
 from bursar.billing.stripe.schedules import StripeSchedule
+from bursar.billing.values import Value, field
 
 
 class Method(StrEnum):
@@ -71,8 +70,7 @@ READS = frozenset(
 )  # asked as often as one likes
 
 
-@immutable()
-class Call:
+class Call(Value):
     """One call. `name` is unique within its operation; with the operation's key it makes the idempotency key.
 
     `target` is the id of the object it is about. `undo` takes the call's effect back; where it has no target of its

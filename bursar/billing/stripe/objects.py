@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import with_default_schema
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 API_VERSION = "2026-08-26.dahlia"
 
@@ -30,8 +30,7 @@ def _identifier(value: Any) -> Any:  # noqa: ANN401 - Stripe sends an id, or the
     return value.get("id") if isinstance(value, dict) else value
 
 
-@immutable()
-class _IfReadable:
+class _IfReadable(Value):
     """What stands in the place of a value that cannot be read, whatever its validators raise. Pydantic's core does it
     without a call of ours.
     """

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 
 from aiormq.abc import DeliveredMessage
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.handlers.messages import ReceivedMessage
 from bursar.service.broker.properties import of_driver
 from bursar.service.broker.reading import received
 
 
-@immutable()
-class Delivered:
+class Delivered(Value):
     """A message, what it is acknowledged by, and when it came by the monotonic clock."""
 
     tag: int

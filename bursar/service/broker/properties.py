@@ -7,7 +7,7 @@ from typing import Any
 from pamqp import commands as spec
 from pamqp.header import ContentHeader
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 FLAGS = spec.Basic.Properties.flags
 OUR_FLAGS = sum(FLAGS[name] for name in ("content_type", "headers", "delivery_mode", "message_id", "message_type"))
@@ -24,8 +24,7 @@ NUMBERS = {ord(kind): struct.Struct(f">{code}") for kind, code in ("bb", "BB", "
 UNUSUAL = (LookupError, ValueError, struct.error)
 
 
-@immutable()
-class MessageHeader:
+class MessageHeader(Value):
     """The body's length and the properties that lanes know; empty where missing."""
 
     body_bytes: int

@@ -2,13 +2,12 @@
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from bursar.billing.account import LOOKED_UP_PREFIXES, USER_PREFIX
 from bursar.billing.errors import UnreadableMessage
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, replace
 from bursar.db.connections import Connection
 from bursar.db.items import Item, MessageCopy
 from bursar.db.parked import FailedMessage, ParkedMessage
@@ -30,8 +29,7 @@ class Database(Protocol):
         ...
 
 
-@immutable()
-class Read:
+class Read(Value):
     """What became of some messages: items to decide, and those to be written down instead (MS-6)."""
 
     items: list[Item]

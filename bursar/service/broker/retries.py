@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
 
 from bursar.billing.errors import Retryable, describe
+from bursar.billing.values import replace
 from bursar.db import parked
 from bursar.db.clock import real_now
 from bursar.db.items import Dedupe

@@ -17,7 +17,7 @@ from tenacity import (
     wait_exponential_jitter,
 )
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.demo.lives import JsonObject
 from bursar.service.demo.replay import signature
 
@@ -53,8 +53,7 @@ class Deliveries:
         self.resent += 1
 
 
-@immutable()
-class Endpoint:
+class Endpoint(Value):
     """Where webhooks go, and what they are signed with."""
 
     url: str

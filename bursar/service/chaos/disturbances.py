@@ -10,7 +10,7 @@ from urllib.parse import quote
 import asyncpg
 import httpx
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.chaos.keeping import KeptProcess
 from bursar.service.chaos.watching import LOOK_SECONDS, Disturbed, Watch
 from bursar.service.deciding.decider import UNAVAILABLE
@@ -25,8 +25,7 @@ WORKERS = ("worker-1", "worker-2", "worker-3")
 SCHEDULERS = ("scheduler-1", "scheduler-2")
 
 
-@immutable()
-class Stage:
+class Stage(Value):
     """What can be disturbed."""
 
     servers: Servers
@@ -34,8 +33,7 @@ class Stage:
     watch: Watch
 
 
-@immutable()
-class Disturbance:
+class Disturbance(Value):
     """`act` returns whether it took place: nothing can be done to a process that is just being started."""
 
     kind: str
@@ -110,8 +108,7 @@ def _server(stage: Stage, target: str) -> ServerControl:
     return server
 
 
-@immutable()
-class Kinds:
+class Kinds(Value):
     """Disturbances that come one after the other, with pauses between these bounds, or as long as the last one took.
 
     `as_listed`: in this order the first time. `patient`: the next one waits until the service has recovered.

@@ -5,15 +5,14 @@ from collections.abc import Mapping, Sequence
 import aio_pika
 from asyncpg import Connection
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.broker.topology import DEAD
 from bursar.service.demo import figures
 from bursar.service.demo.expectations import RowView
 from bursar.service.demo.quiet import queues_of
 
 
-@immutable()
-class Entry:
+class Entry(Value):
     """A ledger's entry, in microdollars."""
 
     user_id: str
@@ -22,8 +21,7 @@ class Entry:
     amount: int
 
 
-@immutable()
-class Findings:
+class Findings(Value):
     """`doubled` are (cause, row) that changed a row more than once; `balances` what the counters say."""
 
     inbox: Sequence[str]

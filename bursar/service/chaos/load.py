@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.handlers.messages import HANDLED_STRIPE_TYPES
 from bursar.service.demo.generator import BEGINS_AT, generate_events
 from bursar.service.demo.lives import JsonObject, Life, all_events, last_instant
@@ -18,8 +18,7 @@ MAX_LATER = 1_000  # and its second delivery so many
 MICRODOLLARS_PER_CENT = 10_000
 
 
-@immutable()
-class Payment:
+class Payment(Value):
     """Credits bought and partly given back; amounts in cents."""
 
     user_id: str
@@ -32,8 +31,7 @@ class Payment:
         return (self.amount_cents - self.refunded_cents) * MICRODOLLARS_PER_CENT
 
 
-@immutable()
-class Load:
+class Load(Value):
     """`lives` say how every row must stand in the end, `payments` every balance; `events` are different ones."""
 
     lives: Sequence[Life]

@@ -7,14 +7,13 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.chaos.watching import Disturbed
 
 FAULTS_SHOWN = 20
 
 
-@immutable()
-class Kind:
+class Kind(Value):
     """The disturbances of one kind. `recovery_seconds` in their order; None where the run ended before."""
 
     kind: str
@@ -35,8 +34,7 @@ class Kind:
         return self.known[-1] if self.known else None
 
 
-@immutable()
-class Report:
+class Report(Value):
     """Of a whole run; no faults is a pass. `answers` are by status, 0 where there was no answer."""
 
     seed: int

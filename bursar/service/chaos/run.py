@@ -10,7 +10,7 @@ from pathlib import Path
 
 import asyncpg
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.clock import set_business_time
 from bursar.db.migrate import migrate
 from bursar.service.chaos.delivery import Couriers, Deliveries, Endpoint
@@ -33,8 +33,7 @@ from bursar.service.servers import Servers
 HOUR = timedelta(hours=1)
 
 
-@immutable()
-class Course:
+class Course(Value):
     """What is asked for. So many `hours` of business time pass meanwhile, so that schedulers have something to do;
     `logs` is the folder of the processes' logs.
     """

@@ -10,7 +10,7 @@ import structlog
 
 from bursar.billing.calendar import from_unix
 from bursar.billing.errors import Permanent, UnreadableMessage
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db import inbox, parked
 from bursar.db.connections import Connection
 from bursar.db.items import MessageCopy
@@ -38,8 +38,7 @@ class EventsPublisher(Protocol):
     async def publish(self, message: ReceivedMessage) -> None: ...
 
 
-@immutable()
-class Missed:
+class Missed(Value):
     """What a look through Stripe's events found. `events` are the oldest of those that are missing, oldest first."""
 
     listed: int
@@ -52,8 +51,7 @@ class Missed:
         return dict(sorted(Counter(str(event.get("type")) for event in self.events).items()))
 
 
-@immutable()
-class Fed:
+class Fed(Value):
     """How many were published, and how many were parked since nobody can be named to take them."""
 
     published: int

@@ -1,6 +1,5 @@
 """`bursar audit`: every credit account recomputed from its entries; and letting a user be charged again (CR-4)."""
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +7,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from bursar.billing.values import as_dict
 from bursar.db import credit_audit
 from bursar.db.clock import real_now
 from bursar.db.connections import Pool
@@ -30,7 +30,7 @@ def audit(context: typer.Context, *, json: AsJson = False) -> None:
         return
     settings = load_settings(Settings)
     report, stopped = ask(lambda pool: _run(pool, settings))
-    mismatches = [asdict(one) for one in report.mismatches]
+    mismatches = [as_dict(one) for one in report.mismatches]
     if json:
         typer.echo(as_json({**report.counts(), "mismatches": mismatches, "charges_stopped": stopped}))
     else:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json as jsons
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated
 
@@ -10,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, as_dict
 from bursar.db.clock import real_now
 from bursar.service.broker.publisher import open_publisher
 from bursar.service.checks.missed_events import KEPT_BY_STRIPE, Fed, Missed, MissedEvents
@@ -24,8 +23,7 @@ from bursar.service.settings import Settings, load_settings
 CONNECTIONS = 2
 
 
-@immutable()
-class Backfilled:
+class Backfilled(Value):
     """What was found, and what was fed in unless the run was dry."""
 
     missed: Missed
@@ -98,7 +96,7 @@ def _fields(since: datetime, done: Backfilled) -> dict[str, object]:
         "listed": done.missed.listed,
         "missing": done.missed.missing,
         "types": done.missed.types,
-        "fed": asdict(done.fed) if done.fed else None,
+        "fed": as_dict(done.fed) if done.fed else None,
         "events": [str(event.get("id")) for event in done.missed.events],
     }
 

@@ -4,7 +4,6 @@ import asyncio
 import json as jsons
 import os
 from collections import Counter
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from bursar.billing.catalogue import Prices
 from bursar.billing.kiloclaw.foreseeing import Effect
+from bursar.billing.values import as_dict
 from bursar.db.clock import MachineClock, TestClock
 from bursar.db.connections import open_pool
 from bursar.service.broker.topology import stored_partitions
@@ -29,7 +29,7 @@ def foresee_sweep(settings: BrokerSettings, sweep: str, at: datetime | None, *, 
     """Print what the sweep would cause now, or at that instant of business time."""
     now, effects = asyncio.run(_foreseen(settings, sweep, at))
     if json:
-        fields = {"sweep": sweep, "now": now.isoformat(), "effects": [asdict(effect) for effect in effects]}
+        fields = {"sweep": sweep, "now": now.isoformat(), "effects": [as_dict(effect) for effect in effects]}
         typer.echo(jsons.dumps(fields, indent=2))
     else:
         _print(sweep, now, effects)

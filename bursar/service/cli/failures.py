@@ -1,6 +1,5 @@
 """`bursar failures list|retry|resolve|waive`: renewals that failed unexpectedly (CR-63)."""
 
-from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bursar.billing.values import as_dict
 from bursar.db.connections import Pool
 from bursar.db.renewal_failure_actions import Settled
 from bursar.db.renewal_failures import RenewalFailure, failure_of, page_of_failures
@@ -49,7 +49,7 @@ def list_failures(
         async with pool.acquire() as connection:
             return await page_of_failures(connection, state.value if state else None, before, limit)
 
-    found = [asdict(one) for one in ask(page)]
+    found = [as_dict(one) for one in ask(page)]
     if json:
         typer.echo(as_json(found))
     else:
@@ -64,7 +64,7 @@ def retry(failure_id: FailureId, *, reason: Reason, actor: Actor = None, json: A
     async def run(pool: Pool) -> None:
         await _require(pool, failure_id)
         retried = await (await _renewals(pool, settings)).retry(failure_id, signature)
-        _say({"id": failure_id, **asdict(retried)}, json=json, sentence=f"Renewal {failure_id}: {retried.outcome}.")
+        _say({"id": failure_id, **as_dict(retried)}, json=json, sentence=f"Renewal {failure_id}: {retried.outcome}.")
         if retried.outcome is RetryOutcome.FAILED:
             raise CommandFailed(f"Renewal {failure_id} failed again: {retried.error}")
 

@@ -3,7 +3,6 @@
 import asyncio
 import json as jsons
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, TypeVar
@@ -12,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from bursar.billing.values import as_dict
 from bursar.db.connections import Pool, open_pool
 from bursar.db.parked_actions import ParkedAction, actions_of
 from bursar.db.parked_pages import ParkedFilter, ParkedInFull, ParkedSummary, page_of_parked, parked_in_full
@@ -58,7 +58,7 @@ def list_parked(
     wanted = ParkedFilter(state.value if state else None, type_, account, error)
     found = ask(lambda pool: _page(pool, wanted, before, limit))
     if json:
-        typer.echo(as_json([asdict(one) for one in found]))
+        typer.echo(as_json([as_dict(one) for one in found]))
     else:
         print_table(found)
 
@@ -72,10 +72,10 @@ def show(
     if found is None:
         raise CommandFailed(f"There is no parked message {parked_id}.")
     fields = {
-        **asdict(found.summary),
+        **as_dict(found.summary),
         "headers": found.headers,
         "body_bytes": found.body_bytes,
-        "actions": [asdict(action) for action in actions],
+        "actions": [as_dict(action) for action in actions],
     }
     if json:
         typer.echo(as_json(fields))

@@ -3,7 +3,6 @@
 import getpass
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from bursar.billing.errors import Retryable, describe
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, as_dict
 from bursar.db import parked_actions
 from bursar.db.clock import real_now
 from bursar.db.connections import Pool
@@ -41,8 +40,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what it would change.")]
 
 
-@immutable()
-class Selection:
+class Selection(Value):
     """Messages by their ids, or the parked ones that a filter lets through."""
 
     ids: Sequence[int]
@@ -229,8 +227,8 @@ def _fields(one: ParkedSummary, predictions: dict[int, Prediction], replayed: di
     return {
         "id": one.id,
         "message_id": one.message_id,
-        "prediction": asdict(prediction) if prediction else None,
-        "replayed": asdict(result) if result else None,
+        "prediction": as_dict(prediction) if prediction else None,
+        "replayed": as_dict(result) if result else None,
     }
 
 

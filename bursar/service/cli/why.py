@@ -2,11 +2,11 @@
 
 import asyncio
 import json as jsons
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
+from bursar.billing.values import as_dict
 from bursar.db.connections import open_pool
 from bursar.service.cli.errors import CommandFailed
 from bursar.service.observability.redaction import redact
@@ -45,5 +45,5 @@ async def _links(settings: DatabaseSettings, user: str, limit: int) -> list[Link
 
 
 def _fields(link: Link) -> dict[str, Any]:
-    fields: dict[str, Any] = redact({**asdict(link), "sentence": sentence(link)})
+    fields: dict[str, Any] = redact({**as_dict(link), "sentence": sentence(link)})
     return fields

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from typing import TypeVar
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.batches import BATCHES_AT_ONCE, MAX_ITEMS
 from bursar.db.connections import Connection
 from bursar.db.items import Item, Outcome
@@ -18,8 +18,7 @@ PATIENCE_SECONDS = 0.05  # several small batches' time: the one under way is hel
 Result = TypeVar("Result")
 
 
-@immutable()
-class _Request:
+class _Request(Value):
     items: Sequence[Item]
     answer: "asyncio.Future[list[Outcome]]"
     came_at: float  # by the loop's clock

@@ -4,10 +4,9 @@ The tables of the rules are written again here on purpose: a verdict must not re
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, replace
 from bursar.service.demo.lives import JsonObject, Life, all_events, customers_of_users, final_subscriptions
 
 # KC-33
@@ -41,8 +40,7 @@ HANDLED_TYPES = frozenset(
 )
 
 
-@immutable()
-class RowView:
+class RowView(Value):
     """The fields of a row that Stripe has a say in; `current_period_end` is null on a trial."""
 
     user_id: str

@@ -2,11 +2,10 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, as_dict
 
 JsonObject = dict[str, Any]
 
@@ -18,8 +17,7 @@ PRICE_VARIABLES = {
 }
 
 
-@immutable()
-class Life:
+class Life(Value):
     """`events` oldest first; `final` one entry per subscription; `prices` maps our plans to price ids."""
 
     name: str
@@ -46,7 +44,7 @@ def _recorded_life(folder: Path, name: str, entry: JsonObject) -> Life:
 
 def write_lives(path: Path, lives: Iterable[Life]) -> None:
     """Write lives to a file, one a line, for a stand-in in a process of its own."""
-    path.write_text("".join(json.dumps(asdict(life)) + "\n" for life in lives), encoding="utf-8")
+    path.write_text("".join(json.dumps(as_dict(life)) + "\n" for life in lives), encoding="utf-8")
 
 
 def read_lives(path: Path) -> list[Life]:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.demo.expectations import RowView
 from bursar.service.demo.replay import ReplayFigures
 from bursar.service.demo.verdict import Verdict
@@ -15,8 +15,7 @@ from bursar.service.demo.verdict import Verdict
 FAULTS_SHOWN = 20
 
 
-@immutable()
-class Outcome:
+class Outcome(Value):
     """`at_stripe` and `found` are rows right after the replay; `seconds` lasts from the first webhook until quiet."""
 
     lives: int

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import httpx
 from tenacity import AsyncRetrying, RetryError, retry_if_result, stop_after_delay, wait_fixed
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 TICK_SECONDS = 120.0
 POLL_SECONDS = 0.05
@@ -17,8 +17,7 @@ class DemoFailedError(RuntimeError):
     """The service answered what the demo cannot go on with."""
 
 
-@immutable()
-class Product:
+class Product(Value):
     """`service` speaks to the service, `instances` to the instance API; each client has its base address."""
 
     service: httpx.AsyncClient

@@ -11,7 +11,7 @@ import httpx
 from rich.console import Console
 from rich.progress import Progress, track
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.demo import figures, verdict
 from bursar.service.demo.expectations import RowView, at_the_end, expected_rows, handled_event_ids
 from bursar.service.demo.lives import Life, all_events, customers_of_users, last_instant
@@ -26,8 +26,7 @@ HTTP_SECONDS = 30.0
 Wait = Callable[[], Awaitable[None]]
 
 
-@immutable()
-class World:
+class World(Value):
     """Where the running service and the stand-ins are, and the secrets they were started with."""
 
     web_url: str
@@ -39,8 +38,7 @@ class World:
     webhook_secret: str
 
 
-@immutable()
-class Plan:
+class Plan(Value):
     """What to play. The clock starts an hour after the last event: no read from Stripe may be older than an event."""
 
     lives: Sequence[Life]
@@ -53,8 +51,7 @@ class Plan:
         return datetime.fromtimestamp(last_instant(self.lives), UTC) + timedelta(hours=1)
 
 
-@immutable()
-class _Replayed:
+class _Replayed(Value):
     figures: ReplayFigures
     seconds: float
     rows: dict[str, RowView]

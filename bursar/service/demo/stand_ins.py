@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.demo.lives import Life, write_lives
 from bursar.service.demo.standing_in import LOOPBACK
 
@@ -22,8 +22,7 @@ class StandInFailedError(RuntimeError):
     """A stand-in ended, or said nothing, before it served."""
 
 
-@immutable()
-class StandIns:
+class StandIns(Value):
     """Where the stand-ins listen."""
 
     instances_url: str

@@ -2,20 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from http import HTTPStatus
 from typing import Any
 
 import httpx
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.demo.expectations import RowView, expected_mails, expected_operations
 
 Mail = Mapping[str, str]  # type, user, message_id
 
 
-@immutable()
-class Verdict:
+class Verdict(Value):
     """Empty `faults` is a pass; `rows` is how many rows were compared."""
 
     rows: int
@@ -42,8 +40,7 @@ def row_faults(expected: Mapping[str, RowView], found: Mapping[str, RowView], wh
 
 
 def _differences(expected: RowView, found: RowView, when: str) -> list[str]:
-    names = [field.name for field in fields(RowView)]
-    pairs = [(name, getattr(expected, name), getattr(found, name)) for name in names]
+    pairs = [(name, getattr(expected, name), getattr(found, name)) for name in RowView.__struct_fields__]
     return [f"{found.user_id}: {name} is {is_} {when}, not {should}" for name, should, is_ in pairs if should != is_]
 
 

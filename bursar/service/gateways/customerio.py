@@ -1,17 +1,16 @@
 """Mail over Customer.io's transactional API (`POST /v1/send/email`)."""
 
 import re
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
-from bursar.billing.immutable import immutable
 from bursar.service.gateways.http_mail import MailRequest
 from bursar.service.gateways.mail import OutgoingMail, message_id, recipient_address, sender_domain
 
 _OPENS_LIQUID = re.compile(r"\{(?=[{%])")
 
 
-@immutable()
+@dataclass(frozen=True, slots=True)
 class Customerio:
     """Writes our own content, one transactional message there per mail type. `sender` is a From header whose domain is
     verified there.

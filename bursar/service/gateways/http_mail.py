@@ -6,14 +6,13 @@ Neither API knows an idempotency key, so a request that may have arrived is neve
 import asyncio
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Protocol
 
 import httpx
 import orjson
 
-from bursar.billing.immutable import immutable
 from bursar.service.gateways.mail import MalformedRecipient, OutgoingMail, SendOutcome, SendResult
 from bursar.service.gateways.retry_after import retry_after_seconds
 
@@ -37,7 +36,7 @@ _ABOUT_THE_REQUEST = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE
 _ADDRESS_REFUSED = re.compile(r"\W*to\W.*\b(invalid|malformed|not (a )?valid)\b", re.IGNORECASE | re.DOTALL)
 
 
-@immutable()
+@dataclass(frozen=True, slots=True)
 class MailRequest:
     """A POST that sends one mail; `form` or `json` is its body."""
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 
 from bursar.billing.errors import Permanent
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.gateways.retry_after import retry_after_seconds
 
 CONNECT_SECONDS = 3.0
@@ -28,8 +28,7 @@ class CallOutcome(StrEnum):
     RETRY = "retry"
 
 
-@immutable()
-class CallResult:
+class CallResult(Value):
     """The outcome; `error` is a class such as `http_503` or `ConnectError`, never the other side's text (MS-14)."""
 
     outcome: CallOutcome

@@ -1,7 +1,7 @@
 """Mail: one protocol, and what an attempt to send came to (KC-86…KC-88)."""
 
 import hashlib
-from dataclasses import field
+from dataclasses import dataclass, field
 from datetime import datetime
 from email.errors import HeaderParseError
 from email.headerregistry import Address
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Protocol
 
 from bursar.billing.errors import Permanent
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 
 class SendOutcome(StrEnum):
@@ -25,8 +25,7 @@ class SendOutcome(StrEnum):
     NOT_CONFIGURED = "not_configured"
 
 
-@immutable()
-class SendResult:
+class SendResult(Value):
     """The outcome; `error` is a class such as `smtp_451`, never the server's text, which repeats addresses (MS-14)."""
 
     outcome: SendOutcome
@@ -34,7 +33,7 @@ class SendResult:
     retry_after_seconds: float | None = None  # the other side's wish, with `RETRY`
 
 
-@immutable()
+@dataclass(frozen=True, slots=True)
 class OutgoingMail:
     """One mail to one person. `key` is its step's: the same key makes the same Message-ID."""
 

@@ -1,14 +1,13 @@
 """Mail over Mailgun's API (`POST /v3/{domain}/messages`)."""
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from bursar.billing.immutable import immutable
 from bursar.service.gateways.http_mail import MailRequest
 from bursar.service.gateways.mail import OutgoingMail, message_id, recipient_address, sender_domain
 
 
-@immutable()
+@dataclass(frozen=True, slots=True)
 class Mailgun:
     """Writes each mail with its step's Message-ID, its links untouched. `domain` is the sending domain at Mailgun,
     `sender` a From header.

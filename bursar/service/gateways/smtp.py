@@ -2,11 +2,10 @@
 
 import asyncio
 from contextlib import suppress
-from dataclasses import field
+from dataclasses import dataclass, field
 
 import aiosmtplib
 
-from bursar.billing.immutable import immutable
 from bursar.service.gateways.mail import (
     MalformedRecipient,
     OutgoingMail,
@@ -28,7 +27,7 @@ SESSION_REFUSALS = frozenset({500, 502, 503, 504, 530, 534, 535, 538})
 _FAILURES = (aiosmtplib.SMTPException, OSError, TimeoutError)
 
 
-@immutable()
+@dataclass(frozen=True, slots=True)
 class SmtpSettings:
     """Where and as whom to send. With `starttls` TLS is required, never merely tried; `sender` is a From header."""
 

@@ -7,21 +7,19 @@ from types import MappingProxyType
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from bursar.billing.errors import Permanent
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 MAX_NAME_CHARACTERS = 60
 
 
-@immutable()
-class MailTemplate:
+class MailTemplate(Value):
     """A template's name (its files are `name.html.j2` and `name.txt.j2`) and the mail's subject."""
 
     name: str
     subject: str
 
 
-@immutable()
-class MailContext:
+class MailContext(Value):
     """What a mail may say. Every instant is optional: a template leaves out the sentence that needs a missing one."""
 
     app_url: str
@@ -43,8 +41,7 @@ class MailContext:
         return " ".join((self.name or "").split())[:MAX_NAME_CHARACTERS].rstrip()
 
 
-@immutable()
-class Rendered:
+class Rendered(Value):
     """A mail's three parts."""
 
     subject: str

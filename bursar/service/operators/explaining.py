@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from bursar.billing.account import user_key
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db import credits as ledger
 from bursar.db.chain import FollowedStep, SetAside, newest_set_aside, newest_steps
 from bursar.db.connections import Connection
@@ -15,8 +15,7 @@ from bursar.db.credits import PostedEntry
 from bursar.db.history import HistoryEntry, page_of_history
 
 
-@immutable()
-class Booking:
+class Booking(Value):
     """An entry of the ledger, and the balance that it left."""
 
     entry: PostedEntry

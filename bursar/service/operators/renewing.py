@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import describe
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db import renewal_failure_actions as actions
 from bursar.db import renewal_failures
 from bursar.db.connections import Connection
@@ -38,8 +38,7 @@ OUTCOME_OF_COUNT = MappingProxyType(
 )
 
 
-@immutable()
-class Retried:
+class Retried(Value):
     """What became of a renewal."""
 
     outcome: RetryOutcome

@@ -1,7 +1,6 @@
 """Parked messages decided again by an operator: foretold by a dry run of the same code, then done and signed (MS-7)."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from itertools import groupby
@@ -9,7 +8,7 @@ from typing import assert_never
 
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import describe
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, replace
 from bursar.db import parked
 from bursar.db.connections import Connection, rolled_back
 from bursar.db.items import Dedupe, Item, Outcome, OutcomeState
@@ -33,16 +32,14 @@ class ReplayOutcome(StrEnum):
     SETTLED = "settled"  # replayed or discarded meanwhile: nothing was done
 
 
-@immutable()
-class Replayed:
+class Replayed(Value):
     """What became of a message."""
 
     outcome: ReplayOutcome
     error: str | None = None
 
 
-@immutable()
-class Prediction:
+class Prediction(Value):
     """What a replay would do to the rows as they are now; `sweep` is the one that a tick would begin."""
 
     outcome: ReplayOutcome

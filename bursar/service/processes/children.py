@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from bursar.billing.errors import BursarError
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 log = structlog.get_logger()
 
@@ -20,8 +20,7 @@ class ChildEnded(BursarError):
     """A child process ended though nobody had told it to."""
 
 
-@immutable()
-class Child:
+class Child(Value):
     """`bursar COMMAND` with this environment. It drains on a stop, and ends with its parent, even by `kill -9`."""
 
     command: Sequence[str]

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import structlog
 
 from bursar.billing.catalogue import Catalogue
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.db.clock import Clock, MachineClock, TestClock
 from bursar.db.connections import Pool, open_pool
 from bursar.db.decide import Limits
@@ -24,8 +24,7 @@ log = structlog.get_logger()
 CLOSE_SECONDS = 5.0
 
 
-@immutable()
-class Foundation:
+class Foundation(Value):
     """Built once per process and passed on."""
 
     settings: Settings

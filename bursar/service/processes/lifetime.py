@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 import uvloop
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.processes.supervision import Run, TaskState, supervise
 
 log = structlog.get_logger()
@@ -23,8 +23,7 @@ STANDARD_INPUT = 0
 READ_BYTES = 4096
 
 
-@immutable()
-class Part:
+class Part(Value):
     """One long-running part of a process, and how it fares."""
 
     name: str

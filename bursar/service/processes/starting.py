@@ -1,7 +1,6 @@
 """What a process needs before it begins: a database that answers and is migrated, and a broker that answers."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import TypeVar
 
 import asyncpg
@@ -9,7 +8,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from bursar.billing.errors import BursarError
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, replace
 from bursar.db.connections import Pool
 from bursar.db.migrate import unapplied
 
@@ -38,8 +37,7 @@ class StartError(BursarError):
     """The process cannot start. The message is one sentence that says what to do."""
 
 
-@immutable()
-class Server:
+class Server(Value):
     """What is waited for: `setting` and `product` name it in the sentence of an error; `refusals` end the wait."""
 
     name: str

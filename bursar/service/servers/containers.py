@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.servers.errors import ServersUnavailable
 from bursar.service.servers.instance import Instance
 from bursar.service.servers.probes import LOOPBACK, free_port, http_answers, postgres_answers, rabbitmq_answers
@@ -20,8 +20,7 @@ STOP_GRACE_SECONDS = 15
 POLL_SECONDS = 0.1
 
 
-@immutable()
-class Image:
+class Image(Value):
     """What to run. `ports` maps container ports to ours; `data` is the folder kept by a durable instance."""
 
     name: str

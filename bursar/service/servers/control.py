@@ -1,9 +1,7 @@
 """What callers hold: two addresses, and a handle on each server for tests that take one away."""
 
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Protocol
-
-from bursar.billing.immutable import immutable
 
 
 class ServerControl(Protocol):
@@ -21,7 +19,7 @@ class ServerControl(Protocol):
         """
 
 
-@immutable()
+@dataclass(frozen=True, slots=True)
 class Servers:
     """The servers to use. The addresses carry passwords, so they are kept out of `repr`.
 

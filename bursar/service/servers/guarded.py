@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.servers import guard
 from bursar.service.servers.errors import ServersUnavailable
 from bursar.service.servers.instance import Instance, try_lock
@@ -19,8 +19,7 @@ EVICT_KINDLY_SECONDS = 15.0  # the guard of a killed caller stops its server by 
 EVICT_SECONDS = 30.0
 
 
-@immutable()
-class Command:
+class Command(Value):
     """What to run and how it is stopped: `stop_signal`, then SIGKILL after `grace_seconds`."""
 
     name: str

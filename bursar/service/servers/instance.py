@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.servers.errors import InstanceInUse
 from bursar.service.servers.machine import Owner
 
@@ -18,8 +18,7 @@ MAX_INSTANCES_PER_NAME = 8
 SYSTEM_STATE = Path("/var/lib/bursar")
 
 
-@immutable()
-class Instance:
+class Instance(Value):
     """A locked folder. `durable` ones keep their data from run to run; others start empty."""
 
     folder: Path

@@ -7,7 +7,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.servers.origins import Facts
 
 DOCKER_ANSWER_SECONDS = 3
@@ -16,8 +16,7 @@ POSTGRES_FOLDERS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homeb
 RABBITMQ_FOLDERS = ("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin", "/opt/homebrew/opt/rabbitmq/sbin")
 
 
-@immutable()
-class Owner:
+class Owner(Value):
     """The system user that private servers run as. `initdb` and `postgres` refuse root."""
 
     uid: int

@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.servers.errors import ServersUnavailable
 
 INSTALL_POSTGRES = "Install PostgreSQL (Debian: apt-get install postgresql), start Docker, or set DATABASE_URL."
@@ -17,8 +17,7 @@ class Origin(Enum):
     PRIVATE_AFTER_INSTALL = "private after apt-get install"
 
 
-@immutable()
-class Facts:
+class Facts(Value):
     """What was found on this machine."""
 
     database_url: bool

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.servers.containers import postgres_container, rabbitmq_container
 from bursar.service.servers.control import ServerControl, Servers
 from bursar.service.servers.debian import install_missing
@@ -29,8 +29,7 @@ def to_stderr(sentence: str) -> None:
     sys.stderr.flush()
 
 
-@immutable()
-class Wanted:
+class Wanted(Value):
     """What the caller asks for. Only PostgreSQL can be had alone."""
 
     name: str

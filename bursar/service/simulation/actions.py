@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import timedelta
 from random import Random
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.simulation import at_stripe
 from bursar.service.simulation.commands import Command
 from bursar.service.simulation.due import due_crews, swept_partitions
@@ -33,8 +33,7 @@ DRAWN: Mapping[str, Callable[[Random], object]] = {
 Act = Callable[[Simulation], Awaitable[str]]
 
 
-@immutable()
-class Action:
+class Action(Value):
     """One kind of event. `act` says in a word what became of it."""
 
     name: str

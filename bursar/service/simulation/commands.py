@@ -6,8 +6,8 @@ from typing import Any
 
 from bursar.billing.catalogue import Catalogue, CheckoutTerms, Funding
 from bursar.billing.credits.enrolment import Enrolment
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.operations.checkout import WantedCheckout
+from bursar.billing.values import Value
 from bursar.db.items import Item
 from bursar.handlers.credits import auto_top_up_item, credit_checkout_item, enrolment_item
 from bursar.handlers.kiloclaw_commands import (
@@ -27,8 +27,7 @@ from bursar.service.web.deleting import deleted
 from bursar.service.web.operations import ItemOf, operated
 
 
-@immutable()
-class Command:
+class Command(Value):
     """One command of one user; sent again it keeps its id, as the caller's Idempotency-Key does."""
 
     id: str

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.demo.lives import JsonObject
 from bursar.service.stripe_stand_in.invoices import subscription_of
 from bursar.service.stripe_stand_in.world import World
@@ -10,8 +10,7 @@ from bursar.service.stripe_stand_in.world import World
 TOP_UP = "credit_topup"
 
 
-@immutable()
-class Payment:
+class Payment(Value):
     """One that succeeded; amounts are in cents. `names` are all ids that it may be known by, `gone_cents` what was
     refunded or lost of it, `is_hosting` says that it paid an invoice of a subscription.
     """

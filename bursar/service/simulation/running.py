@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from bursar.billing.catalogue import Catalogue
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.observability.metrics import Metrics
 from bursar.service.simulation import facts as reading
 from bursar.service.simulation.actions import ACTIONS, serve_all, sweep, work_off
@@ -25,8 +25,7 @@ WEIGHTS = [one.weight for one in ACTIONS]
 KINDS = list(FaultKind)
 
 
-@immutable()
-class Plan:
+class Plan(Value):
     """What is played: a seed, so many steps, without these actions and faults."""
 
     seed: int
@@ -40,8 +39,7 @@ class Plan:
         return f"bursar simulate --seed {self.seed} --steps {self.steps}{left_out}"
 
 
-@immutable()
-class Outcome:
+class Outcome(Value):
     """What became of a plan. `checks` are by invariant; `broken` names one, its rule and what was found."""
 
     plan: Plan

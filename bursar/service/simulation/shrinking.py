@@ -1,8 +1,8 @@
 """A failing plan made smaller: fewer steps, then without every kind of action and fault that it does not need."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 
+from bursar.billing.values import replace
 from bursar.service.simulation.actions import ACTIONS
 from bursar.service.simulation.faults import FaultKind
 from bursar.service.simulation.running import Outcome, Plan

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from datetime import timedelta
 from types import MappingProxyType
 
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import DesiredState
 from bursar.billing.steps import StepKind
+from bursar.billing.values import Value
 from bursar.service.gateways import instances, smtp, stripe
 
 LEASE = timedelta(seconds=60)  # real time; whoever outlasts it has lost the step
@@ -15,8 +15,7 @@ POLL_SECONDS = 1.0  # for what another process asked for; our own commits wake u
 JITTER = 0.2
 
 
-@immutable()
-class Backoff:
+class Backoff(Value):
     """Delays that double from the first up to the cap."""
 
     first: timedelta
@@ -29,8 +28,7 @@ class Backoff:
         return max(min(doubled, self.cap) * spread, timedelta(seconds=at_least_seconds or 0))
 
 
-@immutable()
-class Bounds:
+class Bounds(Value):
     """Of one kind of step. `at_once` is what its gateway has connections for, so that no call waits for another."""
 
     at_once: int

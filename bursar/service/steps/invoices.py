@@ -2,6 +2,8 @@
 
 import asyncio
 
+import msgspec
+
 from bursar.billing.credits.invoice_search import InvoiceSearch
 from bursar.billing.errors import Retryable
 from bursar.billing.steps import StepKind
@@ -27,7 +29,7 @@ class InvoiceFinder:
 
     async def attempt(self, job: StepJob, _: BeginCall) -> Item:
         """The outcome, for the account whose ledger knows the payment. Raises `Retryable` or `Permanent`."""
-        search = InvoiceSearch.model_validate(job.step.payload)
+        search = msgspec.convert(job.step.payload, InvoiceSearch)
         invoice_ids = await self._invoices(search.call, job.step.key) if search.call else ()
         names = (*search.reversal.payment_ids, *invoice_ids)
         owner = await self._decider.with_connection(lambda connection: owner_of(connection, names))

@@ -4,8 +4,8 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from bursar.billing.account import Account
-from bursar.billing.immutable import immutable
 from bursar.billing.steps import StepKind, StepState
+from bursar.billing.values import Value
 from bursar.db.items import Item, Situation
 from bursar.db.steps import ClaimedStep
 
@@ -15,8 +15,7 @@ BeginCall = Callable[[], Awaitable[None]]
 Stopped = Callable[[ClaimedStep, StepState, str], Item]
 
 
-@immutable()
-class StepJob:
+class StepJob(Value):
     """`account` is as it was without its lock, and `situation` the instants, when the step was claimed."""
 
     step: ClaimedStep

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import Retryable
-from bursar.billing.immutable import immutable
 from bursar.billing.operations import Operation
 from bursar.billing.steps import StepKind
+from bursar.billing.values import Value
 from bursar.db import instances, steps
 from bursar.db.connections import Connection
 from bursar.db.items import Outcome
@@ -38,8 +38,7 @@ class StripeAccess(SubscriptionsGateway, StripeCalls, Protocol):
     """All that steps ask of Stripe."""
 
 
-@immutable()
-class Outside:
+class Outside(Value):
     """Whom the steps call, and the product's address for the mails. `payments` goes first at Stripe, `checks` last
     (MS-11).
     """

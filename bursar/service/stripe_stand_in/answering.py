@@ -1,11 +1,13 @@
 """One call from its parameters to its answer: checked, looked up by its key, carried out, remembered."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Protocol
 
-from bursar.billing.immutable import immutable
 from bursar.billing.stripe.objects import API_VERSION
+from bursar.billing.values import Value, replace
 from bursar.service.demo.lives import JsonObject
 from bursar.service.demo.stripe_shapes import copied
 from bursar.service.stripe_stand_in.faults import Fault, Faults
@@ -27,14 +29,13 @@ class Description(Protocol):
     def mismatch_of_answer(self, method: str, template: str, status: int, answer: JsonObject) -> str | None: ...
 
 
-@immutable()
-class Call:
+class Call(Value):
     """A request as it came. Header names are in lower case."""
 
     method: str
     path: str
     params: Params
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
     @property
     def idempotency_key(self) -> str | None:
@@ -42,8 +43,7 @@ class Call:
         return self.headers.get("idempotency-key") if self.method == "POST" else None
 
 
-@immutable()
-class Begun:
+class Begun(Value):
     """An answer, before it is given: the fault that it meets, and whether the call's key is its own."""
 
     answer: Answer

@@ -1,14 +1,12 @@
 """The stand-in's own time: what falls due is done in the order of time."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import field
-
-from bursar.billing.immutable import immutable
+from dataclasses import dataclass, field
 
 MAX_DUE = 10_000  # of one walk; more is a circle
 
 
-@immutable(order=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Due:
     """Something that happens at an instant; `order` says what comes first where several do."""
 

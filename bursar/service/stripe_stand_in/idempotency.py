@@ -1,20 +1,21 @@
 """Idempotency keys: the first answer for a key is given again, a 500 too."""
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import Any
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, replace
 from bursar.service.stripe_stand_in.refusals import StripeRefusal
 
 
-@immutable()
-class Answer:
+class Answer(Value):
     """What the caller gets."""
 
     status: int
     body: dict[str, Any]
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(slots=True)

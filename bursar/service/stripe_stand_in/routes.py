@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.stripe_stand_in import (
     checkout,
     customers,
@@ -62,8 +62,7 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
 )
 
 
-@immutable()
-class Route:
+class Route(Value):
     """A call that is known: `name` is its entry above, `key` the id in its path."""
 
     name: str

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.demo.lives import JsonObject
 from bursar.service.demo.stripe_shapes import StripeIds, copied, skeleton
 from bursar.service.stripe_stand_in.refusals import missing
@@ -33,8 +33,7 @@ class AfterDunning(StrEnum):
     PAST_DUE = "past_due"
 
 
-@immutable()
-class Price:
+class Price(Value):
     """A recurring price: `cents` every `months` calendar months."""
 
     id: str
@@ -46,8 +45,7 @@ STANDARD = Price("price_standard", 2_500)
 COMMIT = Price("price_commit", 5_400, months=6)
 
 
-@immutable()
-class Policy:
+class Policy(Value):
     """The account's settings. Each retry comes so many days after the first attempt."""
 
     retry_days: tuple[int, ...] = (3, 5, 7)
@@ -56,8 +54,7 @@ class Policy:
     draft_seconds: int = HOUR_SECONDS  # a renewal's invoice stands so long before it is charged
 
 
-@immutable()
-class Asked:
+class Asked(Value):
     """The request that is being answered."""
 
     request_id: str

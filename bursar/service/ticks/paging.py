@@ -3,14 +3,13 @@ saved in the same transaction (KC-78, KC-80).
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import structlog
 from pydantic import AwareDatetime, BaseModel, ValidationError
 
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.errors import Stale, UnreadableMessage, describe
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, replace
 from bursar.db import ticks
 from bursar.db.connections import Connection
 from bursar.db.decide import Also
@@ -42,8 +41,7 @@ class PartitionTick(BaseModel):
 NOTHING = Page((), None)
 
 
-@immutable()
-class Found:
+class Found(Value):
     """Where a tick goes on: at a page of that sweep, past sweeps that found nothing; `sweep` is None at the end."""
 
     at: TickProgress

@@ -1,13 +1,13 @@
 """A command takes the same path as a message: one item, decided under the account's lock."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
 import asyncpg
 
 from bursar.billing.operations import IN_PROGRESS
+from bursar.billing.values import replace
 from bursar.db.decide import Also
 from bursar.db.items import Dedupe, Item, OutcomeState
 from bursar.service.deciding.decider import CONTENTION, AccountBusy, Decider

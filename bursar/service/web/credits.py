@@ -1,6 +1,5 @@
 """`/v1/users/{user}/credits` and paying hosting from them: balance, ledger, enrolment (CR)."""
 
-from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
@@ -8,6 +7,7 @@ from pydantic import Field
 
 from bursar.billing.catalogue import PaidPlan
 from bursar.billing.credits.enrolment import Enrolment
+from bursar.billing.values import as_dict
 from bursar.db.credits import page_of_entries, statement
 from bursar.db.users import auto_top_up_of
 from bursar.handlers.credits import auto_top_up_item, credit_checkout_item, enrolment_item
@@ -69,7 +69,7 @@ async def get_credits(user: UserId, web: Web) -> dict[str, Any]:
     """What the user acquired and used so far, and the balance, in microdollars (CR-1); the automatic top-up."""
     async with connected(web.decider.pool) as connection:
         tops_up = await auto_top_up_of(connection, user)
-        return {**asdict(await statement(connection, user)), "auto_top_up": tops_up}
+        return {**as_dict(await statement(connection, user)), "auto_top_up": tops_up}
 
 
 @router.put(
@@ -86,7 +86,7 @@ async def get_transactions(user: UserId, web: Web, cursor: Cursor = None, limit:
     async with connected(web.decider.pool) as connection:
         entries = await page_of_entries(connection, user, cursor, limit)
     return {
-        "entries": [asdict(entry) for entry in entries],
+        "entries": [as_dict(entry) for entry in entries],
         "next_cursor": entries[-1].id if len(entries) == limit else None,
     }
 

@@ -2,15 +2,14 @@
 
 from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import field
 from datetime import datetime
 from typing import Annotated, Any, Protocol
 
 from fastapi import Depends, Request
 
 from bursar.billing.catalogue import Catalogue
-from bursar.billing.immutable import immutable
 from bursar.billing.operations import Operation
+from bursar.billing.values import Value, field
 from bursar.db.connections import Connection, Pool
 from bursar.handlers.messages import ReceivedMessage
 from bursar.handlers.operations import OPERATIONS
@@ -36,8 +35,7 @@ class Publisher(Protocol):
         ...
 
 
-@immutable()
-class WebDependencies:
+class WebDependencies(Value):
     """Everything a request may need. `asyncapi` is the document of the messages."""
 
     settings: Settings

@@ -1,10 +1,10 @@
 """`/v1/ops/failures`: renewals that failed, to be looked at, tried again, resolved and waived (CR-63)."""
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 
+from bursar.billing.values import as_dict
 from bursar.db.parked_actions import Signature
 from bursar.db.renewal_failure_actions import Settled, actions_of
 from bursar.db.renewal_failures import FailureState, RenewalFailure, failure_of, page_of_failures
@@ -39,7 +39,7 @@ async def list_failures(
     async with connected(web.decider.pool) as connection:
         found = await page_of_failures(connection, state, cursor, limit)
     return {
-        "failures": [asdict(one) for one in found],
+        "failures": [as_dict(one) for one in found],
         "next_cursor": found[-1].id if len(found) == limit else None,
     }
 
@@ -54,7 +54,7 @@ async def show_failure(failure_id: FailureId, web: Web) -> dict[str, Any]:
     failure = await _required(web, failure_id)
     async with connected(web.decider.pool) as connection:
         actions = await actions_of(connection, failure_id)
-    return {**asdict(failure), "actions": [asdict(action) for action in actions]}
+    return {**as_dict(failure), "actions": [as_dict(action) for action in actions]}
 
 
 @router.post("/{failure_id}/retry", responses=documented(*ACTION_CODES, "busy"), response_model=mapping_of(RetryAnswer))
@@ -62,7 +62,7 @@ async def retry_failure(failure_id: FailureId, action: Action, actor: Actor, web
     """Try the renewal again, now. `settled`: nothing was left to do; `failed`: it stays, with the new error."""
     await _required(web, failure_id)
     retried = await _renewals(web).retry(failure_id, Signature(actor, action.reason))
-    return {"id": failure_id, **asdict(retried)}
+    return {"id": failure_id, **as_dict(retried)}
 
 
 @router.post(

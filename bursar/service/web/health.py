@@ -1,21 +1,19 @@
 """`/healthz`, `/readyz` and `/metrics`: of the web process, and alone for worker and scheduler."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from http import HTTPStatus
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, as_dict
 from bursar.service.observability.metrics import Metrics
 from bursar.service.web.answers import mapping_of
 from bursar.service.web.answers.operators import AliveAnswer, ReadinessAnswer
 
 
-@immutable()
-class Check:
+class Check(Value):
     """One thing that must hold for the process to be of use; `detail` is a sentence without secrets."""
 
     name: str
@@ -52,7 +50,7 @@ def health_router(metrics: Metrics, readiness: Readiness) -> APIRouter:
         checks = await readiness()
         ready = all(check.ok for check in checks)
         status = HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE
-        return JSONResponse({"ready": ready, "checks": [asdict(check) for check in checks]}, status)
+        return JSONResponse({"ready": ready, "checks": [as_dict(check) for check in checks]}, status)
 
     @router.get(
         "/metrics",

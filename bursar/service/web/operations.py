@@ -5,7 +5,6 @@ could not end in time.
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +22,7 @@ from bursar.billing.account import Account
 from bursar.billing.errors import AskAgain, KeyRefused, OwnServerAway, Permanent, Refused, Retryable, Stale, describe
 from bursar.billing.operations import operation_key
 from bursar.billing.steps import StepKind, StepState
+from bursar.billing.values import replace
 from bursar.db import operations, steps
 from bursar.db.connections import Connection
 from bursar.db.items import Dedupe, Item, NewLease, Outcome, OutcomeState, Situation

@@ -1,11 +1,11 @@
 """`/v1/ops/parked`: messages that failed, to be looked at, replayed and discarded (MS-7)."""
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Query
 from pydantic import StringConstraints
 
+from bursar.billing.values import as_dict
 from bursar.db import parked_actions
 from bursar.db.clock import real_now
 from bursar.db.parked_actions import Signature, actions_of
@@ -61,7 +61,7 @@ async def list_parked(
     async with connected(web.decider.pool) as connection:
         messages = await page_of_parked(connection, ParkedFilter(state, type_, account, error), cursor, limit)
     return {
-        "messages": [asdict(message) for message in messages],
+        "messages": [as_dict(message) for message in messages],
         "next_cursor": messages[-1].id if len(messages) == limit else None,
     }
 
@@ -77,10 +77,10 @@ async def show_parked(parked_id: ParkedId, web: Web) -> dict[str, Any]:
     if message is None:
         raise refused("not_found", "There is no such parked message.")
     return {
-        **asdict(message.summary),
+        **as_dict(message.summary),
         "headers": message.headers,
         "body_bytes": message.body_bytes,
-        "actions": [asdict(action) for action in actions],
+        "actions": [as_dict(action) for action in actions],
     }
 
 
@@ -101,11 +101,11 @@ async def replay_parked(
         prediction = (await replaying.predict([parked_id])).get(parked_id)
         if prediction is None:
             raise _not_parked()
-        return {"id": parked_id, "dry_run": True, **asdict(prediction)}
+        return {"id": parked_id, "dry_run": True, **as_dict(prediction)}
     replayed = await replaying.replay(parked_id, Signature(actor, action.reason))
     if replayed.outcome is ReplayOutcome.SETTLED:
         raise _not_parked()
-    return {"id": parked_id, "dry_run": False, **asdict(replayed)}
+    return {"id": parked_id, "dry_run": False, **as_dict(replayed)}
 
 
 @router.post("/{parked_id}/discard", responses=documented(*ACTION_CODES), response_model=mapping_of(DiscardAnswer))

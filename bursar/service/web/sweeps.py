@@ -1,10 +1,10 @@
 """`/v1/ops/sweeps`: what a sweep would do (KC-79). To have it done, post a tick."""
 
-from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 
+from bursar.billing.values import as_dict
 from bursar.service.web.answers import mapping_of
 from bursar.service.web.answers.operators import DryRunAnswer
 from bursar.service.web.dependencies import Web, connected
@@ -41,7 +41,7 @@ async def foresee_sweep(
     return {
         "sweep": sweep,
         "now": place.now,
-        "effects": [asdict(effect) for effect in effects],
+        "effects": [as_dict(effect) for effect in effects],
         "next_cursor": following.token() if following else None,
     }
 

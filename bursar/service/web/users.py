@@ -1,12 +1,12 @@
 """`/v1/users/{user}`: the profile, and the history of the user's rows."""
 
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import Field, StringConstraints, field_validator
 
 from bursar.billing.account import user_key
+from bursar.billing.values import as_dict
 from bursar.db.clock import real_now
 from bursar.db.history import page_of_history
 from bursar.handlers.users import adopting, customer_item, profile_item
@@ -77,6 +77,6 @@ async def get_history(user: UserId, web: Web, cursor: Cursor = None, limit: Limi
     async with connected(web.decider.pool) as connection:
         entries = await page_of_history(connection, user_key(user), cursor, limit)
     return {
-        "entries": [asdict(entry) for entry in entries],
+        "entries": [as_dict(entry) for entry in entries],
         "next_cursor": entries[-1].id if len(entries) == limit else None,
     }

@@ -1,7 +1,6 @@
 """Accounts with credits, for the tests of the rules."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +9,7 @@ from bursar.billing.credits.ledger import Credits, Entry, EntryKind
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import EarlyEvent, Instance, Subscription
 from bursar.billing.operations import Operations
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import a_paid_row, an_account
 
 DOLLAR = 1_000_000

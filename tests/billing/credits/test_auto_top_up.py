@@ -1,7 +1,6 @@
 """Renewals short of money as decisions: topped up where that may be, else past due (CR-38…CR-40)."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +18,7 @@ from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import Hosting, MailKey, Subscription, hosting_of
 from bursar.billing.operations import UNWANTED, Ended, Failure, OperationFacts
 from bursar.billing.steps import StepKind
+from bursar.billing.values import replace
 from tests.billing.credits.crediting import DOLLAR, DUE, a_credit_row, balance, followed, with_credits
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR
 

@@ -2,7 +2,6 @@
 Stripe settles it (KC-31, CR-53, CR-55).
 """
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from bursar.billing.kiloclaw.access import pending_settlement
 from bursar.billing.kiloclaw.reads import SubscriptionsRead, read_targets, subscriptions_read, unsettled
 from bursar.billing.kiloclaw.rows import hosting_of
 from bursar.billing.stripe.objects import StripeInvoice
+from bursar.billing.values import replace
 from tests.billing.credits.crediting import with_credits
 from tests.billing.credits.settling import (
     METADATA,

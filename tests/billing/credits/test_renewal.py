@@ -1,6 +1,5 @@
 """Renewals as decisions (CR-30…CR-41): one row, one boundary, one period."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.mail import cycle_of
 from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
 from bursar.billing.steps import Step
+from bursar.billing.values import replace
 from tests.billing.credits.crediting import (
     BEGUN,
     DUE,

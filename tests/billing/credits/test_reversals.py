@@ -3,6 +3,7 @@
 from itertools import permutations
 from typing import Any
 
+import msgspec
 import pytest
 
 from bursar.billing.account import Account
@@ -172,7 +173,7 @@ def test_ms_3_reversals_that_waited_together_are_taken_in_an_order_of_their_own(
 def test_cr_11_stripe_is_asked_which_invoice_was_paid_once_for_each_reversal() -> None:
     for decided in (refunded(EMPTY, 500), disputed(EMPTY)):
         (step,) = decided.steps
-        search = InvoiceSearch.model_validate(step.payload)
+        search = msgspec.convert(step.payload, InvoiceSearch)
         assert (step.kind, step.key) == (StepKind.FIND_INVOICE, f"find-invoice:{search.reversal.business_key}")
         assert search.call is not None
         assert search.call.params["payment"]["payment_intent"] == "pi_1"

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import replace
 from itertools import permutations
 from random import Random
 from typing import Any
@@ -13,6 +12,7 @@ from bursar.billing.account import Account
 from bursar.billing.credits.ledger import Credits
 from bursar.billing.kiloclaw.following import STATUS_OF
 from bursar.billing.kiloclaw.rows import hosting_of
+from bursar.billing.values import replace
 from bursar.service.demo.lives import Life
 from tests.billing.kiloclaw.test_lives import LIVES, Outside, our_events, user_account
 from tests.billing.kiloclaw.test_orders import beginning

@@ -1,7 +1,6 @@
 """Rows, accounts and events for the tests of the rules."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,6 +9,7 @@ from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue, EarlybirdTerms, KiloclawTerms, Prices
 from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Instance, Subscription
 from bursar.billing.stripe.objects import InvoiceEvent, StripeSubscription, SubscriptionEvent
+from bursar.billing.values import replace
 
 NOW = datetime(2026, 6, 1, 9, tzinfo=UTC)
 DAY = timedelta(days=1)

@@ -1,6 +1,5 @@
 """When a user may be deleted, and what must still happen outside (KC-120)."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from bursar.billing.kiloclaw.deletion import delete_user
 from bursar.billing.kiloclaw.rows import EarlyEvent, Subscription, hosting_of
 from bursar.billing.operations import Operations
 from bursar.billing.steps import StepKind
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import DAY, NOW, a_paid_row, a_trial, an_account, an_instance
 
 

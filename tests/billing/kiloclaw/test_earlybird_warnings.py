@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,6 +9,7 @@ from bursar.billing.kiloclaw.mail import warns_too_late
 from bursar.billing.kiloclaw.outcomes import mail_still_wanted
 from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
 from bursar.billing.steps import StepKind
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR, NOW, SECOND, a_paid_row, a_trial, an_account
 
 END = CATALOGUE.kiloclaw.earlybird.access_until

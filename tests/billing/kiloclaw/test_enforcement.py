@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.mail import cycle_of
 from bursar.billing.kiloclaw.rows import EarlyEvent, Instance, Subscription, hosting_of
 from bursar.billing.steps import StepKind
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import (
     CATALOGUE,
     DAY,

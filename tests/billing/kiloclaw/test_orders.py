@@ -1,13 +1,13 @@
 """Beginnings of lives, up to seven events long, in any order and doubled, end in the state Stripe shows (MS-3)."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice, permutations
 from random import Random
 from typing import Any
 
 import pytest
 
+from bursar.billing.values import replace
 from bursar.service.demo.generator import generated_lives
 from bursar.service.demo.lives import Life, recorded_lives
 from tests.billing.kiloclaw.test_lives import Outside, expected, facts, our_events, user_account

@@ -1,11 +1,10 @@
-from dataclasses import replace
-
 import pytest
 
 from bursar.billing.account import Profile
 from bursar.billing.kiloclaw.mail import cycle_of
 from bursar.billing.kiloclaw.outcomes import instance_brought_about, mail_settled, mail_still_wanted
 from bursar.billing.kiloclaw.rows import MailKey, Subscription, hosting_of
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import (
     DAY,
     NOW,

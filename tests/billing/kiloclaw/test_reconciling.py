@@ -1,6 +1,5 @@
 """A row and what Stripe says of its subscription, compared (MS-10)."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from bursar.billing.kiloclaw.reconciling import STALE_AFTER, Finding, FindingKind, Owned, compared, repaired
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.steps import StepKind
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import (
     CATALOGUE,
     COMMIT,

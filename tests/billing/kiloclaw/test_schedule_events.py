@@ -1,6 +1,5 @@
 """What `subscription_schedule.*` does, and when following Stripe asks for the schedule (KC-40, KC-45)."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from bursar.billing.kiloclaw.schedule_events import schedule_event
 from bursar.billing.kiloclaw.stripe_events import subscription_event
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.schedules import ScheduleEvent
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import (
     CATALOGUE,
     COMMIT,

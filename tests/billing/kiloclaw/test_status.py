@@ -1,12 +1,12 @@
 """What the billing page is told, state by state (KC-100, KC-110…KC-113)."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription
 from bursar.billing.kiloclaw.status import banner, billing_status, lock_reason, refusal_reason
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR, NOW, SECOND, a_paid_row, a_trial, an_instance
 
 UNTIL = CATALOGUE.kiloclaw.earlybird.access_until

@@ -1,6 +1,5 @@
 """Banner, lock reason and access over every combination that a customer may be in, read off the tables of the rules."""
 
-from dataclasses import replace
 from datetime import datetime
 from itertools import product
 from typing import Any
@@ -8,11 +7,11 @@ from typing import Any
 import pytest
 
 from bursar.billing.errors import UndeclaredTransition
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.access import access
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription
 from bursar.billing.kiloclaw.status import billing_status, refusal_reason
 from bursar.billing.kiloclaw.transitions import state_of
+from bursar.billing.values import Value, replace
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW, a_paid_row, a_trial, an_instance
 
 UNTIL = CATALOGUE.kiloclaw.earlybird.access_until
@@ -34,8 +33,7 @@ GONE = an_instance(desired_state="destroyed", generation=2, destroyed_at=NOW)
 INSTANCES: dict[str, tuple[Instance, ...]] = {"live": (LIVE,), "destroyed": (GONE,), "never": ()}
 
 
-@immutable()
-class Standing:
+class Standing(Value):
     """One combination."""
 
     plan: str | None

@@ -1,6 +1,5 @@
 """Every way of a row's life is declared (KC-10…KC-120), and what is not declared is refused."""
 
-from dataclasses import replace
 from datetime import datetime
 from itertools import product
 
@@ -15,6 +14,7 @@ from bursar.billing.kiloclaw.rows import Instance, Subscription, hosting_of
 from bursar.billing.kiloclaw.stripe_events import subscription_event
 from bursar.billing.kiloclaw.transitions import DECLARED, State, state_of
 from bursar.billing.operations import Operations
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import (
     CATALOGUE,
     DAY,

@@ -1,4 +1,3 @@
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +7,7 @@ from bursar.billing.errors import Refused
 from bursar.billing.kiloclaw.enforcement import Circumstances, enforce
 from bursar.billing.kiloclaw.rows import Hosting, Subscription, hosting_of
 from bursar.billing.kiloclaw.trial import provision, record_destroyed_by_user, record_earlybird, start_trial
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import (
     CATALOGUE,
     DAY,

@@ -1,13 +1,13 @@
 """All of Stripe's subscriptions and all rows, compared in both directions, repaired within a bound (MS-10)."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bursar.billing.errors import Retryable
 from bursar.billing.kiloclaw.reconciling import FindingKind
+from bursar.billing.values import replace
 from bursar.db import ticks
 from bursar.service.checks.reconcile_step import RECONCILE, Reconciler
 from bursar.service.checks.reconciling import Reconciling, Report

@@ -4,13 +4,12 @@ import os
 import subprocess
 import sys
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 TIMEOUT_SECONDS = 60
 
 
-@immutable()
-class Ran:
+class Ran(Value):
     """How a command ended."""
 
     exit_code: int

@@ -1,10 +1,10 @@
 """What must be true follows from Stripe's final states, and the verdict finds each kind of fault."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from bursar.billing.values import replace
 from bursar.service.demo.expectations import (
     RowView,
     at_the_end,

@@ -3,21 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import field
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value, field
 
 
-@immutable()
-class Request:
+class Request(Value):
     method: str
     target: str
     headers: dict[str, str]  # names in lower case
     body: bytes = b""
 
 
-@immutable()
-class Reply:
+class Reply(Value):
     status: int = 200
     body: bytes = b"{}"
     headers: dict[str, str] = field(default_factory=dict)

@@ -1,5 +1,4 @@
 import re
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -7,6 +6,7 @@ from importlib.resources import files
 import pytest
 
 from bursar.billing.errors import Permanent
+from bursar.billing.values import replace
 from bursar.service.mail.render import MAILS, MailContext, day, render
 
 FULL = MailContext(

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from datetime import timedelta
 
 import asyncpg
 import orjson
 import pytest
 
+from bursar.billing.values import as_dict
 from bursar.db.items import OutcomeState
 from bursar.db.parked_actions import Signature, discard
 from bursar.service.deciding.decider import Decider
@@ -55,7 +55,7 @@ async def test_ms_7_a_prediction_changes_nothing_and_the_replay_does_what_it_sai
         (one.entity, one.entity_id, one.before, one.after, one.reason) for one in said
     ]
     steps = await connection.fetch("SELECT account_key, kind, key FROM steps ORDER BY id")
-    assert [dict(row) for row in steps] == [asdict(step) for one in predictions.values() for step in one.steps]
+    assert [dict(row) for row in steps] == [as_dict(step) for one in predictions.values() for step in one.steps]
     assert len(steps) > 0
 
 

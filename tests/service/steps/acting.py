@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -12,6 +12,7 @@ from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.calls import Call
 from bursar.billing.stripe.objects import StripeInvoice, StripeSubscription
+from bursar.billing.values import replace
 from bursar.db.items import Item, Outcome
 from bursar.db.ticks import Tick
 from bursar.handlers.steps import mail_stopped

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from bursar.billing.errors import CallRefused, KeySpent
 from bursar.billing.operations import Ended, Operation, OperationFacts, Operations, Plan, begin, keeping
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.values import replace
 from bursar.db.connections import Connection
 from bursar.db.items import Item, NewLease, Outcome, Situation
 from bursar.handlers.operations import operation_stopped

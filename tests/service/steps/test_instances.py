@@ -1,11 +1,11 @@
 import asyncio
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from bursar.billing.account import Account
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import DesiredState, hosting_of, with_instance
+from bursar.billing.values import replace
 from bursar.db import instances
 from bursar.db.items import Item
 from bursar.service.gateways.instances import CallOutcome, CallResult

@@ -1,10 +1,10 @@
-from dataclasses import replace
 from datetime import timedelta
 
 from bursar.billing.account import Profile
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Hosting, hosting_of
 from bursar.billing.steps import StepKind
+from bursar.billing.values import replace
 from bursar.db import steps
 from bursar.service.gateways.mail import SendOutcome, SendResult, message_id
 from bursar.service.steps.bounds import LEASE, STEPS

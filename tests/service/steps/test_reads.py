@@ -1,4 +1,3 @@
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +8,7 @@ from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import hosting_of
 from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.steps import StepKind
+from bursar.billing.values import replace
 from bursar.service.broker.publisher import NotConfirmed
 from bursar.service.deciding.decider import DatabaseUnavailable
 from bursar.service.steps.bounds import LEASE, STEPS

@@ -1,7 +1,6 @@
 """`DELETE /v1/users/{user}`: nothing is left of them, and nothing that comes late changes that (KC-120, KC-121)."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -13,6 +12,7 @@ from bursar.billing.account import Profile
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Hosting, Instance, Subscription
 from bursar.billing.stripe.calls import Call, Method
+from bursar.billing.values import replace
 from bursar.db.items import Outcome, OutcomeState
 from bursar.handlers.messages import ReceivedMessage, account_of_event, item_of, resolve_accounts
 from bursar.service.deciding.decider import Decider

@@ -1,7 +1,7 @@
 """Checkout, cancel and reactivate against a stateful stand-in for Stripe: what the row and Stripe say in the end."""
 
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 from bursar.billing.calendar import add_months
 from bursar.billing.steps import StepKind
+from bursar.billing.values import replace
 from bursar.handlers.messages import item_of
 from bursar.handlers.operations import OPERATIONS
 from bursar.service.deciding.decider import Decider

@@ -1,12 +1,12 @@
 """Plans while Stripe fails, hangs up and refuses: paid once, scheduled once (KC-41, KC-46, KC-47)."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 import asyncpg
 import pytest
 
 from bursar.billing.calendar import add_months
+from bursar.billing.values import replace
 from bursar.service.stripe_stand_in.faults import Fault
 from tests.billing.kiloclaw.making import DAY, NOW
 from tests.db.deciding import StandingClock

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import asyncpg
@@ -11,6 +10,7 @@ from fastapi import APIRouter
 
 from bursar.billing.decision import Decision
 from bursar.billing.errors import KeyRefused, Permanent, Retryable
+from bursar.billing.values import replace
 from bursar.db import idempotency
 from bursar.db.items import Item
 from bursar.handlers.steps import PARTS

@@ -1,6 +1,5 @@
 """Canceling at the period's end: the schedule is released, then the flag is set, at Stripe and then here (KC-50)."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -22,6 +21,7 @@ from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, be
 from bursar.billing.stripe.calls import Call, Method
 from bursar.billing.stripe.objects import StripeSubscription
 from bursar.billing.stripe.schedules import StripeSchedule
+from bursar.billing.values import replace
 
 NAME = "kiloclaw-cancel"
 CANCELABLE = frozenset({"active", "past_due"})

@@ -12,11 +12,11 @@ from bursar.billing.catalogue import Catalogue, Funding, PaidPlan
 from bursar.billing.customers import CustomerWanted, customer, customer_learnt, with_customer
 from bursar.billing.decision import Decision
 from bursar.billing.errors import CallRefused, Refused
-from bursar.billing.immutable import immutable
 from bursar.billing.kiloclaw.rows import Hosting, hosting_of
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, begin
 from bursar.billing.stripe.calls import Call, Method
 from bursar.billing.stripe.objects import StripeSubscription
+from bursar.billing.values import Value
 
 NAME = "kiloclaw-checkout"
 MAX_EXPIRED = 10  # open sessions: each checkout expires the ones before, and Stripe the rest within a day
@@ -28,8 +28,7 @@ ENDED_AT_STRIPE = frozenset({"canceled", "incomplete_expired"})  # all others ar
 SUBSCRIBED = frozenset({"active", "past_due", "unpaid"})
 
 
-@immutable()
-class WantedCheckout:
+class WantedCheckout(Value):
     """What the caller says: the plan, where Stripe sends the user afterwards, and who referred the user."""
 
     plan: PaidPlan

@@ -1,7 +1,6 @@
 """Reactivating: a pending cancellation is taken back, and a commit plan has its automatic schedule again (KC-52)."""
 
 from collections.abc import Generator
-from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -20,6 +19,7 @@ from bursar.billing.kiloclaw.stripe_events import reading
 from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, begin
 from bursar.billing.stripe.calls import Call, Method
 from bursar.billing.stripe.objects import StripeSubscription
+from bursar.billing.values import replace
 
 NAME = "kiloclaw-reactivate"
 REACTIVATED = {"cancel_at_period_end": False}

@@ -1,7 +1,6 @@
 """Six further months of a commitment, paid at once by an invoice of their own (KC-47)."""
 
 from collections.abc import Generator, Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -28,6 +27,7 @@ from bursar.billing.kiloclaw.scheduling import keep_steps, terms_of
 from bursar.billing.operations import IN_PROGRESS, Ended, Operation, OperationFacts, Plan, begin
 from bursar.billing.stripe.calls import Call, Method
 from bursar.billing.stripe.objects import StripeInvoice, StripeSubscription
+from bursar.billing.values import replace
 
 NAME = "kiloclaw-renew-commit"
 DESCRIPTION = "KiloClaw commit plan: six further months"

@@ -1,7 +1,6 @@
 """The schedule of a subscription: made, adopted, completed, followed, released (KC-40, KC-41, KC-45, KC-46)."""
 
 from collections.abc import Generator, Sequence
-from dataclasses import replace
 from typing import Any
 
 from bursar.billing.account import Account
@@ -30,6 +29,7 @@ from bursar.billing.operations import Ended, Operation, OperationFacts, Plan
 from bursar.billing.stripe.calls import Call, Method
 from bursar.billing.stripe.objects import StripeSubscription
 from bursar.billing.stripe.schedules import SchedulePhase, StripeSchedule
+from bursar.billing.values import replace
 
 Scheduling = Generator[Call, Any, StripeSchedule]
 

@@ -1,7 +1,6 @@
 """Switching the plan at the end of what runs, and taking that back (KC-42…KC-44)."""
 
 from collections.abc import Generator
-from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -38,6 +37,7 @@ from bursar.billing.operations import Ended, Operation, OperationFacts, Plan, be
 from bursar.billing.stripe.calls import Call, Method
 from bursar.billing.stripe.objects import StripeSubscription
 from bursar.billing.stripe.schedules import StripeSchedule
+from bursar.billing.values import replace
 
 SWITCH_NAME, UNSWITCH_NAME = "kiloclaw-switch-plan", "kiloclaw-cancel-plan-switch"
 MESSAGES = {

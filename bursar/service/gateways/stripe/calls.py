@@ -5,16 +5,15 @@ from types import MappingProxyType
 
 import stripe
 
-from bursar.billing.immutable import immutable
 from bursar.billing.stripe.calls import READS, Method
 from bursar.billing.stripe.schedules import ENDED_SCHEDULE
+from bursar.billing.values import Value
 from bursar.service.gateways.stripe.requests import SdkMethod
 
 LISTS = frozenset(method for method in READS if method.endswith(".list"))
 
 
-@immutable()
-class AlreadySo:
+class AlreadySo(Value):
     """How to look at what a refused call was about, and the statuses in which its effect is there (KC-46)."""
 
     name: str

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from bursar.billing.errors import CallRefused, Permanent, Retryable, UnreadableMessage
-from bursar.billing.immutable import immutable
 from bursar.billing.stripe.objects import StripeObject, StripeSubscription
+from bursar.billing.values import Value
 from bursar.service.gateways.stripe.errors import MISSING
 
 PAGE_SIZE = 100
@@ -18,8 +18,7 @@ Json = Mapping[str, Any]
 View = TypeVar("View", bound=StripeObject)
 
 
-@immutable()
-class EventsPage:
+class EventsPage(Value):
     """Events as Stripe tells them, newest first. `last_id` is where the next page starts."""
 
     events: tuple[Json, ...]
@@ -27,8 +26,7 @@ class EventsPage:
     last_id: str | None
 
 
-@immutable()
-class SubscriptionsPage:
+class SubscriptionsPage(Value):
     """Subscriptions of all customers, newest first; `unreadable` says which could not be read and why."""
 
     subscriptions: tuple[StripeSubscription, ...]

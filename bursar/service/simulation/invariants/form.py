@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.simulation.truth import Truth
 
 
@@ -17,8 +17,7 @@ class Broken(Exception):
         return f"{self.rule}: {self.sentence}. Found: {self.found}"
 
 
-@immutable()
-class Invariant:
+class Invariant(Value):
     """`problems` yields what contradicts the sentence."""
 
     rule: str

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 # The model is put among the named ones afterwards: pydantic would repeat it in each route. Its examples are texts until
 # then: FastAPI would drop their nulls.
@@ -31,8 +31,7 @@ class BillingPageAnswer(Answer):
     model_config = ConfigDict(alias_generator=to_camel)
 
 
-@immutable()
-class _DescribedBy:
+class _DescribedBy(Value):
     model: type[Answer]
 
     def __get_pydantic_json_schema__(self, _: CoreSchema, describe: GetJsonSchemaHandler) -> JsonSchemaValue:

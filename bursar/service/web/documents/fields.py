@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 import orjson
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 
 Json = Mapping[str, Any]
 
@@ -22,8 +22,7 @@ BOUNDS = (
 LARGEST = 2**63 - 1  # a column's own limit tells a caller nothing
 
 
-@immutable()
-class Field:
+class Field(Value):
     """One line. `name` has the path to a field of an object within: `data.object`."""
 
     name: str

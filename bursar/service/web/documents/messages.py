@@ -2,12 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.web.documents.fields import Field, Json, fields_of, resolved
 
 
-@immutable()
-class Form:
+class Form(Value):
     """A form of message; `name` is its body's."""
 
     name: str
@@ -16,8 +15,7 @@ class Form:
     body: Sequence[Field]
 
 
-@immutable()
-class Channel:
+class Channel(Value):
     """Where messages of some forms are published."""
 
     name: str

@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import orjson
 
-from bursar.billing.immutable import immutable
+from bursar.billing.values import Value
 from bursar.service.web.documents.fields import Field, Json, fields_of, form_of, resolved
 
 PROBLEM = "application/problem+json"
 
 
-@immutable()
-class Answer:
+class Answer(Value):
     """What a route answers when it has done what was asked: its status, form, fields and an example."""
 
     status: str
@@ -22,8 +21,7 @@ class Answer:
     example: str
 
 
-@immutable()
-class Problems:
+class Problems(Value):
     """A status, what its codes mean, and the fields that they bring beside those of every problem."""
 
     status: str
@@ -31,8 +29,7 @@ class Problems:
     fields: Sequence[Field]
 
 
-@immutable()
-class Route:
+class Route(Value):
     """One method of one path."""
 
     method: str

@@ -1,7 +1,6 @@
 """Checkout: who may, what is asked of Stripe, and what stays (KC-20…KC-23)."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +13,7 @@ from bursar.billing.kiloclaw.operations.checkout import Checkout, WantedCheckout
 from bursar.billing.kiloclaw.rows import hosting_of
 from bursar.billing.operations import Ended, Failure
 from bursar.billing.steps import StepKind
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR, NOW, a_paid_row, a_trial, subscription_json
 from tests.billing.kiloclaw.operations.driving import Driven, an_account, drive, facts, listed
 

@@ -1,7 +1,6 @@
 """Six further months of a commitment (KC-47)."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.operations import Ended, Failure
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.calls import Method
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import CATALOGUE, COMMIT, NOW, STANDARD, a_paid_row, subscription_json
 from tests.billing.kiloclaw.operations.driving import Driven, an_account, drive, facts, listed
 from tests.billing.kiloclaw.scheduled import COMMIT_END, OURS, commit_phases, phase_json, schedule_json, terms, unix

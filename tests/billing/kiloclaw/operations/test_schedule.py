@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ from bursar.billing.kiloclaw.scheduling import KeepAsked, keep_steps, terms_of
 from bursar.billing.operations import Ended
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.calls import Method
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import CATALOGUE, COMMIT, NOW, STANDARD, a_paid_row, subscription_json
 from tests.billing.kiloclaw.operations.driving import Driven, an_account, drive, facts
 from tests.billing.kiloclaw.scheduled import (

@@ -1,7 +1,6 @@
 """Switching the plan, and taking that back (KC-42…KC-44)."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.operations import Ended, Failure, Operations
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.calls import Method
+from bursar.billing.values import replace
 from tests.billing.kiloclaw.making import CATALOGUE, COMMIT, DAY, NOW, STANDARD, a_paid_row, a_trial, subscription_json
 from tests.billing.kiloclaw.operations.driving import Driven, an_account, drive, facts
 from tests.billing.kiloclaw.scheduled import (
