@@ -5,18 +5,16 @@ from bursar.sweeps.pages import Page, Window, page_of
 
 
 async def due_renewals(connection: Connection, window: Window) -> Page:
-    """Active or past due, oldest renewal first.
+    """Active or past due, oldest renewal first; only these have a `renews_at`.
 
     A row that is still behind once it is renewed is found again further on, so the page after the last one is looked at
     too: a row three months behind takes three items of one tick.
     """
     rows = await connection.fetch(
         """
-        SELECT credit_renewal_at, account_key FROM kiloclaw_subscriptions
-        WHERE partition = $1 AND payment_source = 'credits' AND stripe_subscription_id IS NULL
-            AND status IN ('active', 'past_due')
-            AND credit_renewal_at <= $2 AND (credit_renewal_at, account_key) > ($3, $4)
-        ORDER BY credit_renewal_at, account_key LIMIT $5
+        SELECT renews_at, account_key FROM kiloclaw_subscriptions
+        WHERE partition = $1 AND renews_at <= $2 AND (renews_at, account_key) > ($3, $4)
+        ORDER BY renews_at, account_key LIMIT $5
         """,
         window.partition,
         window.now,

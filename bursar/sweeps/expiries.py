@@ -22,14 +22,13 @@ async def ended_trials(connection: Connection, window: Window) -> Page:
 
 
 async def ended_periods(connection: Connection, window: Window) -> Page:
-    """KC-70: canceled, period end before now, not suspended."""
+    """KC-70: canceled, period end before now, not suspended; only these have an `expires_at`."""
     return await page_before(
         connection,
         """
-        SELECT current_period_end, account_key FROM kiloclaw_subscriptions
-        WHERE partition = $1 AND status = 'canceled' AND suspended_at IS NULL AND plan <> 'trial'
-            AND current_period_end < $2 AND (current_period_end, account_key) > ($3, $4)
-        ORDER BY current_period_end, account_key LIMIT $5
+        SELECT expires_at, account_key FROM kiloclaw_subscriptions
+        WHERE partition = $1 AND expires_at < $2 AND (expires_at, account_key) > ($3, $4)
+        ORDER BY expires_at, account_key LIMIT $5
         """,
         window,
         window.now,
