@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -16,21 +15,21 @@ from bursar.db import users
 from bursar.db.connections import Connection, dumps
 from bursar.db.saving import Change, SaveContext
 
-INSTANCE_FIELDS = Instance.__struct_fields__
-SUBSCRIPTION_FIELDS = Subscription.__struct_fields__
-_columns_of = itemgetter(*SUBSCRIPTION_FIELDS)
+# Rows become values by position, which takes a tenth of the time that it takes by name.
+SUBSCRIPTION_COLUMNS = ", ".join(Subscription.__struct_fields__)
+INSTANCE_COLUMNS = ", ".join(Instance.__struct_fields__)
 
 
 async def load(connection: Connection, keys: list[str]) -> Mapping[str, Hosting]:
     """The KiloClaw parts of these accounts, in two statements whatever their number."""
     subscriptions = await connection.fetch(
-        "SELECT * FROM kiloclaw_subscriptions WHERE account_key = ANY($1::text[])", keys
+        f"SELECT account_key, {SUBSCRIPTION_COLUMNS} FROM kiloclaw_subscriptions WHERE account_key = ANY($1::text[])",  # noqa: S608
+        keys,
     )
     others = await connection.fetch(
-        """
+        f"""
         SELECT owner.key,
-            ARRAY(SELECT (id, account_key, created_at, desired_state, generation, done_generation, destroying_since,
-                    destroyed_at)
+            ARRAY(SELECT ({INSTANCE_COLUMNS})
                 FROM kiloclaw_instances WHERE account_key = owner.key ORDER BY created_at, id) AS instances,
             ARRAY(SELECT (email_type, cycle, state) FROM kiloclaw_email_log WHERE account_key = owner.key) AS mails,
             ARRAY(SELECT (event_id, stripe_subscription_id, stripe_customer_id, type, occurred_at, paid_period::text)
@@ -39,11 +38,11 @@ async def load(connection: Connection, keys: list[str]) -> Mapping[str, Hosting]
             ARRAY(SELECT (subscription_id, boundary) FROM renewal_failures
                 WHERE account_key = owner.key AND state = 'unresolved') AS unresolved
         FROM unnest($1::text[], $2::text[]) AS owner (key, user_id)
-        """,
+        """,  # noqa: S608 - the fields' names
         keys,
         [user_id_of(key) or key for key in keys],
     )
-    rows = {row["account_key"]: _subscription(row) for row in subscriptions}
+    rows = {row["account_key"]: Subscription(*row[1:]) for row in subscriptions}
     return {row["key"]: _hosting(rows.get(row["key"]), row) for row in others}
 
 
@@ -56,16 +55,12 @@ async def save(connection: Connection, changes: list[Change[Hosting]], context: 
     await _save_earlybirds(connection, changes, context)
 
 
-def _subscription(row: Record) -> Subscription:
-    return Subscription(**dict(zip(SUBSCRIPTION_FIELDS, _columns_of(row), strict=True)))
-
-
 def _hosting(subscription: Subscription | None, row: Record) -> Hosting:
     renewal_at = subscription.credit_renewal_at if subscription else None
     is_unresolved = subscription is not None and (subscription.id, renewal_at) in row["unresolved"]
     return Hosting(
         subscription=subscription,
-        instances=tuple(Instance(**dict(zip(INSTANCE_FIELDS, one, strict=True))) for one in row["instances"]),
+        instances=tuple(Instance(*one) for one in row["instances"]),
         mails={MailKey(email_type, cycle): state for email_type, cycle, state in row["mails"]},
         early_events=tuple(_early_event(*one) for one in row["early_events"]),
         earlybird_payment_id=row["earlybird_payment_id"],

@@ -7,7 +7,7 @@ from uuid import UUID
 from bursar.billing.kiloclaw.reconciling import Owned
 from bursar.billing.kiloclaw.rows import Subscription
 from bursar.db.connections import Connection
-from bursar.db.kiloclaw import SUBSCRIPTION_FIELDS
+from bursar.db.kiloclaw import SUBSCRIPTION_COLUMNS
 
 ABANDONED_AFTER = timedelta(days=2)  # what a run left that died
 
@@ -21,14 +21,13 @@ async def begin(connection: Connection) -> UUID:
 async def rows_of(connection: Connection, subscription_ids: Sequence[str]) -> dict[str, Owned]:
     """The rows bound to these subscriptions."""
     rows = await connection.fetch(
-        "SELECT * FROM kiloclaw_subscriptions WHERE stripe_subscription_id = ANY($1::text[])", subscription_ids
+        f"""
+        SELECT account_key, {SUBSCRIPTION_COLUMNS} FROM kiloclaw_subscriptions
+        WHERE stripe_subscription_id = ANY($1::text[])
+        """,  # noqa: S608 - the fields' names
+        subscription_ids,
     )
-    return {
-        row["stripe_subscription_id"]: Owned(
-            row["account_key"], Subscription(**{name: row[name] for name in SUBSCRIPTION_FIELDS})
-        )
-        for row in rows
-    }
+    return {row["stripe_subscription_id"]: Owned(row["account_key"], Subscription(*row[1:])) for row in rows}
 
 
 async def note_seen(connection: Connection, run: UUID, subscription_ids: Sequence[str], real_now: datetime) -> None:

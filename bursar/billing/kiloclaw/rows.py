@@ -16,13 +16,14 @@ ScheduledBy = Literal["auto", "user"]
 DesiredState = Literal["running", "stopped", "destroyed"]
 
 
-class Subscription(Value, kw_only=True):
+class Subscription(Value):
     """The user's `kiloclaw_subscriptions` row (KC-1). `version` grows with every change of it."""
 
     id: UUID
     user_id: str
     plan: Plan
     status: Status
+    created_at: datetime
     version: int = 0
     payment_source: PaymentSource | None = None
     stripe_subscription_id: str | None = None
@@ -46,7 +47,6 @@ class Subscription(Value, kw_only=True):
     destruction_deadline: datetime | None = None
     last_stripe_event_at: datetime | None = None
     last_read_at: datetime | None = None
-    created_at: datetime
 
     @property
     def is_pure_credit(self) -> bool:
@@ -69,7 +69,7 @@ class Subscription(Value, kw_only=True):
         return self.is_hybrid and self.settled_at is not None
 
 
-class Instance(Value, kw_only=True):
+class Instance(Value):
     """A hosted instance and what we want of it (KC-2). `generation` grows with every change of the desired state."""
 
     id: str
