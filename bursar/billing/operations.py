@@ -129,7 +129,7 @@ class Journal(Value):
 
     def to_json(self) -> dict[str, Any]:
         """What `from_json` reads again."""
-        written: dict[str, Any] = msgspec.to_builtins(self)
+        written: dict[str, Any] = msgspec.to_builtins(self, enc_hook=dict)  # other mappings
         return written
 
     @staticmethod

@@ -25,5 +25,5 @@ def as_dict(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a value or a datacl
     """Its fields by name, and of all values and dataclasses within theirs. Enumerations become what they stand for;
     instants and UUIDs stay.
     """
-    fields: dict[str, Any] = to_builtins(value, builtin_types=(date, datetime, UUID))
+    fields: dict[str, Any] = to_builtins(value, builtin_types=(date, datetime, UUID), enc_hook=dict)  # other mappings
     return fields

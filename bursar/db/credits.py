@@ -127,18 +127,6 @@ def _credits(rows: Sequence[Record]) -> Credits:
     return Credits(
         acquired_microdollars or 0,
         used_microdollars or 0,
-        tuple(_entry(row) for row in rows) if newest_kind else (),
+        tuple([Entry(KINDS[row[4]], *row[5:]) for row in rows]) if newest_kind else (),
         charges_stopped=charges_stopped,
-    )
-
-
-def _entry(row: Record) -> Entry:
-    *_, kind, amount_microdollars, description, business_key, cause, payment_id = row
-    return Entry(
-        kind=KINDS[kind],
-        amount_microdollars=amount_microdollars,
-        description=description,
-        business_key=business_key,
-        cause=cause,
-        payment_id=payment_id,
     )

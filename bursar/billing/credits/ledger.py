@@ -46,7 +46,7 @@ class ChargesStopped(Refused):
         super().__init__("charges_stopped", "The account is being looked at; nothing is charged meanwhile.", status=409)
 
 
-class Entry(Value, kw_only=True):
+class Entry(Value):
     """One line of the ledger. `business_key` says what it is for, and is unique for ever (CR-3).
 
     `payment_id` is Stripe's id of the payment that a deposit, a withdrawal or a settlement belongs to; a charge has

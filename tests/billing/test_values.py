@@ -2,11 +2,14 @@
 
 import subprocess
 import sys
+from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 
 import pytest
 
-from bursar.billing.values import Value, replace
+from bursar.billing.values import Value, as_dict, replace
+from tests.billing.kiloclaw.making import NOW
 
 CHANGES_A_VALUE = """
 from bursar.billing.kiloclaw.rows import MailKey
@@ -21,6 +24,16 @@ class Price(Value, kw_only=True):
     currency: str = "usd"
 
 
+class Kind(StrEnum):
+    WEEKLY = "weekly"
+
+
+class Basket(Value):
+    prices: tuple[Price, ...]
+    kind: Kind
+    filled_at: datetime
+
+
 def test_values_are_equal_and_hashed_by_their_fields_and_replaced_as_a_whole() -> None:
     one = Price(cents=900)
     assert one == Price(cents=900)
@@ -29,9 +42,16 @@ def test_values_are_equal_and_hashed_by_their_fields_and_replaced_as_a_whole() -
     assert one.cents == 900
 
 
-def test_a_value_has_its_fields_and_no_others() -> None:
+@pytest.mark.parametrize("name", ["cents", "tax"])
+def test_nobody_sets_a_field_of_a_value_or_gives_it_another(name: str) -> None:
     with pytest.raises(AttributeError):
-        Price(cents=900).tax = 1  # type: ignore[attr-defined]
+        setattr(Price(cents=900), name, 1)
+
+
+def test_a_value_is_told_by_its_fields_and_those_of_the_values_in_it() -> None:
+    basket = Basket(prices=(Price(cents=900),), kind=Kind.WEEKLY, filled_at=NOW)
+    told = {"prices": ({"cents": 900, "currency": "usd"},), "kind": "weekly", "filled_at": NOW}
+    assert as_dict(basket) == told
 
 
 def test_the_type_checker_refuses_to_change_a_value(tmp_path: Path) -> None:
