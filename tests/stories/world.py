@@ -5,7 +5,6 @@ runs, and nothing goes on before all of it is through.
 """
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from bursar.service.demo.quiet import QuietWatch, quiet_watch
 from bursar.service.demo.standing_in import LOOPBACK
 from bursar.service.processes.web import run_web
 from bursar.service.processes.worker import run_worker
+from bursar.service.servers.probes import free_port
 from bursar.service.settings import Settings
 from bursar.service.stripe_stand_in.world import AfterDunning, Policy
 from tests.service.demo.serving import serving
@@ -143,7 +143,7 @@ def _settings(
         smtp_starttls=False,
         bursar_partitions=PARTITIONS,
         bursar_web_host=LOOPBACK,
-        bursar_web_port=_free_port(),
+        bursar_web_port=free_port(),
         bursar_health_port=0,
         bursar_drain_seconds=DRAIN_SECONDS,
         **changes,
@@ -184,9 +184,3 @@ async def _smtp(sink: MailSink) -> AsyncIterator[int]:
     async with server:
         port: int = server.sockets[0].getsockname()[1]
         yield port
-
-
-def _free_port() -> int:
-    with socket.create_server((LOOPBACK, 0)) as listening:
-        port: int = listening.getsockname()[1]
-    return port

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,14 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bursar.service.servers.probes import free_port
 from tests.service.processes.running import environment_of, running, said, until
 
 COMMANDS = {"web", "worker", "scheduler"}
-
-
-def free_port() -> str:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return str(listening.getsockname()[1])
 
 
 def lives(pid: int) -> bool:
@@ -53,7 +48,7 @@ class Tree:
 
 @pytest.fixture
 async def tree(database_url: str, amqp_url: str, tmp_path: Path) -> AsyncIterator[Tree]:
-    port = free_port()
+    port = str(free_port())
     environment = environment_of(database_url, amqp_url, BURSAR_WEB_PORT=port, BURSAR_LOG_FORMAT="json")
     async with running("up", environment, folder=tmp_path) as process:
         started = Tree(process, f"http://127.0.0.1:{port}")
