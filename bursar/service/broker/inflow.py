@@ -41,9 +41,9 @@ class Inflow:
         return len(self._waiting) + len(self._held)
 
     @property
-    def has_received(self) -> bool:
-        """Whether the broker ever delivered on the channel: of all that stand in line it does so to the first."""
-        return self._next_tag > 1
+    def received(self) -> int:
+        """How many the broker delivered on the channel: of all that stand in line only the first gets any."""
+        return self._next_tag - 1
 
     @property
     def oldest_age_seconds(self) -> float:

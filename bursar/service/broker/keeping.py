@@ -22,6 +22,7 @@ log = structlog.get_logger()
 PREFETCH = MAX_ITEMS  # a full batch; more would only be received before the first one is decided (decision 24)
 STANDBY_SECONDS = 1.5  # 3.10 delivers to whoever subscribed first
 BEATS_UNTIL_SETTLED = 10  # a second each or more: twice the time after which a silent owner is no longer one
+BEATS_BETWEEN_LOOKS = 10  # one statement each, where no tick is under way
 OWNER_PRIORITY, STANDBY_PRIORITY = 10, 0  # 4.x delivers to the highest
 
 MakeLane = Callable[[int, aiormq.Channel], Lane]
@@ -50,7 +51,7 @@ class PartitionKeeper:
         self._metrics = metrics
         self._lane: Lane | None = None
         self._changed = asyncio.Event()
-        self._beats_before_owner = 0
+        self._beats_as_owner = self._beats_before_owner = self._received = 0
         metrics.lane_depth.labels(self._label).set_function(self._depth)
         metrics.lane_oldest_age_seconds.labels(self._label).set_function(self._oldest_age_seconds)
 
@@ -67,16 +68,23 @@ class PartitionKeeper:
             self._lane.sweep()
 
     def settle(self) -> None:
-        """Called at each heartbeat. Whoever is given messages in the place of a living owner lets it go before: the
-        owner was so late that it stands in line behind, where 3.10 would leave it for good.
+        """Called at each heartbeat, for owners that were late: 3.10 leaves them standing behind whoever was in line
+        before. He lets go after some beats in which he was given messages in the place of a living owner. The owner
+        looks for ticks now and then: one may have been begun before.
         """
         lane = self._lane
-        is_before_owner = lane is not None and lane.inflow.has_received and not self._membership.owns(self._partition)
-        self._beats_before_owner = self._beats_before_owner + 1 if is_before_owner else 0
-        if lane and self._beats_before_owner >= BEATS_UNTIL_SETTLED:
-            log.info("partition given back to its owner", partition=self._partition)
-            self._beats_before_owner = 0
-            lane.release()
+        if lane is None:
+            return
+        if self._membership.owns(self._partition):
+            self._beats_as_owner += 1
+            if self._beats_as_owner % BEATS_BETWEEN_LOOKS == 0:
+                lane.sweep()
+        elif lane.inflow.received > self._received:
+            self._beats_before_owner += 1
+            if self._beats_before_owner == BEATS_UNTIL_SETTLED:
+                log.info("partition given back to its owner", partition=self._partition)
+                lane.release()
+        self._received = lane.inflow.received
 
     async def run(self, stop: asyncio.Event) -> None:
         """Consume until told to stop and released. Raises ChannelLost."""
@@ -115,6 +123,7 @@ class PartitionKeeper:
         await channel.set_qos(prefetch_count=PREFETCH)
         driver = await driver_channel(channel)
         self._lane = lane = self._make_lane(self._partition, driver)
+        self._beats_as_owner = self._beats_before_owner = self._received = 0
         driver.closing.add_done_callback(lambda _: lane.lose_channel())
         driver.on_consumer_cancel_callbacks.add(lambda _: lane.lose_channel())
         owned = self._membership.owns(self._partition)

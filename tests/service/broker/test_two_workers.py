@@ -3,12 +3,12 @@ import asyncio
 import asyncpg
 
 from bursar.billing.account import partition_of
-from bursar.service.broker.keeping import BEATS_UNTIL_SETTLED
+from bursar.service.broker.keeping import BEATS_BETWEEN_LOOKS, BEATS_UNTIL_SETTLED
 from bursar.service.broker.membership import Membership
 from bursar.service.broker.topology import routing_key
 from bursar.service.deciding.decider import Decider
 from tests.service.broker.queues import stripe_message
-from tests.service.broker.working import Seen, Worker, a_decider, a_worker, published, until
+from tests.service.broker.working import FakeSweeps, Seen, Worker, a_decider, a_worker, published, until
 
 PARTITIONS = 8
 ROUND = 40
@@ -74,6 +74,20 @@ class SlowToSubscribe(Membership):
         await self.may_subscribe.wait()
 
 
+async def test_kc_80_an_owner_looks_now_and_then_whether_a_tick_is_under_way(amqp_url: str, database_url: str) -> None:
+    """Whoever had the partition before may have begun it, and was told to let go in the midst of it."""
+    sweeps = FakeSweeps()
+    async with (
+        a_decider(database_url) as decider,
+        a_worker(amqp_url, decider, Seen(), partitions=PARTITIONS, sweeps=sweeps) as worker,
+    ):
+        await until(lambda: set(sweeps.pages) == owned(worker))  # as it subscribed
+        sweeps.pages.clear()
+        for _ in range(BEATS_BETWEEN_LOOKS):
+            await worker.membership.beat()
+        await until(lambda: set(sweeps.pages) == owned(worker))
+
+
 async def test_ms_4_an_owner_that_is_late_in_line_gets_its_partitions_all_the_same(
     amqp_url: str, database_url: str
 ) -> None:
@@ -91,9 +105,13 @@ async def test_ms_4_an_owner_that_is_late_in_line_gets_its_partitions_all_the_sa
             await until(lambda: len(ada_seen.ids) == ROUND)
             slow.may_subscribe.set()
             await until(lambda: all(bob.value("lane_up", partition=label) for label in LABELS))
-            for _ in range(BEATS_UNTIL_SETTLED):
+            for number in range(1, BEATS_UNTIL_SETTLED + 1):
+                await publish_round(amqp_url, number)
+                wanted = (number + 1) * ROUND
+                await until(lambda: len(ada_seen.ids) + len(bob_seen.ids) == wanted)  # noqa: B023 - within the round
                 await ada.membership.beat()
-            await publish_round(amqp_url, 1)
-            await until(lambda: len(ada_seen.ids) + len(bob_seen.ids) == 2 * ROUND)
-            assert of_partitions(bob_seen.ids) == owned(bob)
-            assert of_partitions(ada_seen.ids[ROUND:]) == owned(ada)
+            bobs, adas = len(bob_seen.ids), len(ada_seen.ids)
+            await publish_round(amqp_url, number + 1)
+            await until(lambda: len(ada_seen.ids) + len(bob_seen.ids) == wanted + ROUND)
+            assert of_partitions(bob_seen.ids[bobs:]) == owned(bob)
+            assert of_partitions(ada_seen.ids[adas:]) == owned(ada)
