@@ -2,7 +2,7 @@
 dataclass costs, and a message makes some forty. docs/decisions, 0026.
 """
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, dataclass_transform
 from uuid import UUID
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from dataclasses import replace  # typed by the fields of what it is given, as msgspec's is not
 else:
     from msgspec.structs import replace
+
+KEPT = (bytes, date, datetime, timedelta, UUID)
 
 __all__ = ["Value", "as_dict", "field", "replace"]
 
@@ -23,7 +25,7 @@ class Value(Struct, frozen=True):
 
 def as_dict(value: Any) -> dict[str, Any]:  # noqa: ANN401 - a value or a dataclass
     """Its fields by name, and of all values and dataclasses within theirs. Enumerations become what they stand for;
-    instants and UUIDs stay.
+    instants, UUIDs and bytes stay.
     """
-    fields: dict[str, Any] = to_builtins(value, builtin_types=(date, datetime, UUID), enc_hook=dict)  # other mappings
+    fields: dict[str, Any] = to_builtins(value, builtin_types=KEPT, enc_hook=dict)  # other mappings
     return fields

@@ -146,11 +146,9 @@ async def backlog(connection: Connection, now: datetime, partitions: int) -> Ren
     """What is behind, by business time (CR-64). A past-due row waits for its user, not for us."""
     due = await connection.fetchrow(
         """
-        SELECT count(*) AS due, min(credit_renewal_at) AS oldest FROM (
-            SELECT credit_renewal_at FROM kiloclaw_subscriptions
-            WHERE partition = ANY($2::integer[]) AND payment_source = 'credits' AND stripe_subscription_id IS NULL
-                AND status IN ('active', 'past_due') AND status = 'active' AND credit_renewal_at <= $1
-            LIMIT $3) AS waiting
+        SELECT count(*) AS due, min(renews_at) AS oldest FROM (
+            SELECT renews_at FROM kiloclaw_subscriptions
+            WHERE partition = ANY($2::integer[]) AND renews_at <= $1 AND status = 'active' LIMIT $3) AS waiting
         """,
         now,
         list(range(partitions)),

@@ -1,5 +1,7 @@
 """How PostgreSQL finds the page of a sweep, with the settings of the service's own sessions: plans depend on them."""
 
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bursar.billing.values import Value
@@ -30,17 +32,27 @@ class Explained(Value):
     buffers: int
 
 
-async def explained(database_url: str, sweep: str, window: Window, mode: str) -> Explained:
+async def explained_page(database_url: str, sweep: str, window: Window, mode: str) -> Explained:
     """The sweep's first page, explained instead of answered; `mode` is a `plan_cache_mode`."""
+    return await explained(database_url, lambda connection: due_page(connection, sweep, window), mode)
+
+
+async def explained(database_url: str, ask: Callable[[Any], Awaitable[object]], mode: str) -> Explained:
+    """The first query that `ask` makes of the connection it is given, likewise."""
     connection = await open_connection(database_url, name="explaining", plan_cache_mode=mode)
+    explaining = _Explaining(connection)
     try:
-        explaining = _Explaining(connection)
-        await due_page(explaining, sweep, window)
+        with suppress(_Explained):
+            await ask(explaining)
     finally:
         await connection.close()
     first = next(line for line in explaining.plan.splitlines() if "Buffers:" in line)
     buffers = sum(int(part.partition("=")[2]) for part in first.split() if part.startswith(("hit=", "read=")))
     return Explained(explaining.plan, buffers)
+
+
+class _Explained(Exception):
+    """There is a plan, and no answer."""
 
 
 class _Explaining:
@@ -51,8 +63,21 @@ class _Explaining:
         self.plan = ""
 
     async def fetch(self, query: str, *arguments: Any) -> list[Any]:
+        await self._explain(query, arguments)
+        raise _Explained
+
+    async def fetchrow(self, query: str, *arguments: Any) -> Any:
+        await self._explain(query, arguments)
+        raise _Explained
+
+    async def _explain(self, query: str, arguments: Sequence[Any]) -> None:
         await self._connection.execute(f"PREPARE swept AS {query}")
-        literals = ", ".join(one if one.isdigit() else f"'{one}'" for one in map(str, arguments))
+        literals = ", ".join(map(_literal, arguments))
         rows = await self._connection.fetch(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF) EXECUTE swept ({literals})")
         self.plan = "\n".join(row[0] for row in rows)
-        return []
+
+
+def _literal(argument: Any) -> str:
+    if isinstance(argument, list):
+        return f"ARRAY[{', '.join(map(_literal, argument))}]"
+    return str(argument) if isinstance(argument, int) else f"'{argument}'"

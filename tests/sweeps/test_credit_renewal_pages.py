@@ -3,8 +3,10 @@
 import pytest
 
 from bursar.db.connections import Connection
-from tests.sweeps.due import all_pages, key, make_rows, window
-from tests.sweeps.explaining import INDEX_OF, PLAN_MODES, explained
+from bursar.db.renewal_failures import backlog
+from tests.billing.kiloclaw.making import NOW
+from tests.sweeps.due import PARTITIONS, all_pages, key, make_rows, window
+from tests.sweeps.explaining import INDEX_OF, PLAN_MODES, explained, explained_page
 from tests.sweeps.test_due_pages import found
 
 SWEEP = "credit_renewal"
@@ -54,8 +56,11 @@ async def test_cr_30_it_walks_its_index_and_costs_what_is_due(
     await make_rows(connection, 16_000, prefix="direct")
     await make_rows(connection, 320, prefix="due", **REACHED)
     await connection.execute("VACUUM ANALYZE")
-    page = await explained(database_url, SWEEP, window(), mode)
+    page = await explained_page(database_url, SWEEP, window(), mode)
 
     assert INDEX_OF[SWEEP] in page.plan, page.plan
     assert "Seq Scan" not in page.plan, page.plan
     assert page.buffers < 100, page.plan
+    counting = await explained(database_url, lambda one: backlog(one, NOW, PARTITIONS), mode)
+    assert INDEX_OF[SWEEP] in counting.plan, counting.plan
+    assert "Seq Scan" not in counting.plan, counting.plan

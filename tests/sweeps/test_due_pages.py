@@ -8,7 +8,7 @@ from bursar.db.connections import Connection
 from bursar.sweeps.table import PLANS, SWEEPS
 from tests.billing.kiloclaw.making import DAY, HOUR, NOW, SECOND
 from tests.sweeps.due import MANY, PARTITIONS, all_pages, key, make_rows, window
-from tests.sweeps.explaining import INDEX_OF, PLAN_MODES, explained
+from tests.sweeps.explaining import INDEX_OF, PLAN_MODES, explained_page
 
 pytestmark = pytest.mark.lengthy
 
@@ -236,7 +236,7 @@ async def test_kc_80_every_sweep_of_rows_walks_its_index_and_costs_what_is_due(
     many_rows: Connection, database_url: str
 ) -> None:
     for sweep, mode in product(OF_ROWS, PLAN_MODES):
-        page = await explained(database_url, sweep, window(), mode)
+        page = await explained_page(database_url, sweep, window(), mode)
 
         assert INDEX_OF[sweep] in page.plan, page.plan
         assert "Seq Scan" not in page.plan, page.plan

@@ -10,7 +10,7 @@ from bursar.sweeps.table import due_page
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, HOUR, NOW, a_paid_row
 from tests.service.steps.acting import acting, having
 from tests.sweeps.due import all_pages, key, make_rows, window
-from tests.sweeps.explaining import INDEX_OF, PLAN_MODES, explained
+from tests.sweeps.explaining import INDEX_OF, PLAN_MODES, explained_page
 from tests.sweeps.test_due_pages import found_at, warn
 
 END = CATALOGUE.kiloclaw.earlybird.access_until
@@ -73,7 +73,7 @@ async def test_kc_80_it_walks_its_index_page_by_page(connection: Connection, dat
         )
     await connection.execute("VACUUM ANALYZE")
     at = window(END - DAY, 5)
-    first = await explained(database_url, SWEEP, at, mode)
+    first = await explained_page(database_url, SWEEP, at, mode)
 
     assert INDEX_OF[SWEEP] in first.plan, first.plan
     assert "Seq Scan" not in first.plan, first.plan
