@@ -17,8 +17,10 @@ from bursar.billing.errors import UnreadableMessage
 from bursar.billing.kiloclaw.rows import Hosting
 from bursar.billing.kiloclaw.schedule_events import schedule_event
 from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_event
-from bursar.billing.stripe.objects import InvoiceEvent, SubscriptionEvent, subscription_details
+from bursar.billing.stripe.invoices import InvoiceEvent
+from bursar.billing.stripe.objects import StripeInvoiceEvent, SubscriptionEvent, subscription_details
 from bursar.billing.stripe.schedules import ScheduleEvent
+from bursar.billing.stripe.usual_invoices import usual_invoice_event
 from bursar.billing.values import Value, field
 from bursar.db import users
 from bursar.db.connections import Connection
@@ -27,7 +29,7 @@ from bursar.db.items import Decide, Item, MessageCopy
 from bursar.handlers.credits import PARTS as CREDIT_PARTS
 from bursar.handlers.credits import dispute, is_of_top_up, payment, payments_of_top_up, refund, top_up_invoice
 from bursar.handlers.late_top_ups import late_invoice, late_payment
-from bursar.handlers.reading import mapping, parsed, view, view_of_json
+from bursar.handlers.reading import mapping, parsed, view
 
 STRIPE = "stripe."
 PAYMENT_SUCCEEDED, CHARGE_REFUNDED = "payment_intent.succeeded", "charge.refunded"
@@ -90,7 +92,7 @@ def _paid_invoice(body: bytes, catalogue: Catalogue) -> Reading:
     where it may be settled; most say that their subscription is paid directly (KC-21).
     """
     try:
-        event = view_of_json(InvoiceEvent, body)
+        event = _invoice_event(body)
     except UnreadableMessage:
         if not is_of_top_up(parsed(body)):
             raise
@@ -103,7 +105,11 @@ def _paid_invoice(body: bytes, catalogue: Catalogue) -> Reading:
 
 
 def _failed_invoice(body: bytes, catalogue: Catalogue) -> Reading:
-    return _of_invoice(view_of_json(InvoiceEvent, body), _HOSTING, catalogue)
+    return _of_invoice(_invoice_event(body), _HOSTING, catalogue)
+
+
+def _invoice_event(body: bytes) -> InvoiceEvent:
+    return usual_invoice_event(body) or view(StripeInvoiceEvent, parsed(body)).read()
 
 
 def _of_invoice(event: InvoiceEvent, parts: frozenset[type[Any]], catalogue: Catalogue) -> Reading:

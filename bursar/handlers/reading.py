@@ -26,14 +26,6 @@ def parsed(body: bytes) -> Any:  # noqa: ANN401 - parsed JSON
         raise UnreadableMessage(f"not JSON at byte {error.pos}") from None
 
 
-def view_of_json(kind: type[View], body: bytes) -> View:
-    """The body as that view, read in one go: worth it where no validator sees the whole of a large object."""
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError:
-        return view(kind, parsed(body))  # which says what is wrong, the same for all messages
-
-
 def view(kind: type[View], body: Any) -> View:  # noqa: ANN401 - parsed JSON
     """The body as that view; UnreadableMessage names the fields, never their values (MS-14)."""
     try:

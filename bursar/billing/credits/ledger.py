@@ -96,7 +96,7 @@ class Credits(Value):
 
     def has(self, business_key: str) -> bool:
         """Whether the ledger has an entry under that key already."""
-        return any(entry.business_key == business_key for entry in self.entries)
+        return business_key in [entry.business_key for entry in self.entries]
 
     def of_payment(self, payment_ids: Iterable[str], *kinds: EntryKind) -> tuple[Entry, ...]:
         """The entries of those kinds that belong to any of the payments."""

@@ -5,7 +5,6 @@ from enum import StrEnum
 from typing import Any
 
 from bursar.billing.account import Account
-from bursar.billing.calendar import in_utc
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.ledger import MICRODOLLARS_PER_CENT, Entry, EntryKind, credits_of, with_settlement
 from bursar.billing.decision import Decision
@@ -15,7 +14,7 @@ from bursar.billing.kiloclaw.row_changes import with_row
 from bursar.billing.kiloclaw.rows import PaidPeriod, Subscription
 from bursar.billing.kiloclaw.scheduling import is_out_of_step, keep_steps
 from bursar.billing.kiloclaw.suspension import start_again
-from bursar.billing.stripe.objects import InvoiceLine, StripeInvoice
+from bursar.billing.stripe.invoices import Invoice, InvoiceLine
 from bursar.billing.values import Value, replace
 
 CURRENCY = "usd"
@@ -39,14 +38,15 @@ class Settlement(Value):
     cause: str
 
 
-def paid_period(invoice: StripeInvoice, subscription_id: str, catalogue: Catalogue) -> PaidPeriod:
+def paid_period(invoice: Invoice, subscription_id: str, catalogue: Catalogue) -> PaidPeriod:
     """What settling needs of a paid invoice; UnreadableMessage where it does not say it (CR-57)."""
-    if "amount_paid" not in invoice.model_fields_set or invoice.currency != CURRENCY:
+    if invoice.amount_paid is None or invoice.currency != CURRENCY:
         raise UnreadableMessage(f"invoice {invoice.id}: no amount paid in {CURRENCY}")
     candidates = [
         period
         for line in invoice.lines
-        if line.subscription in (None, subscription_id) and (period := _period_of(invoice, line, catalogue))
+        if line.subscription in (None, subscription_id)
+        and (period := _period_of(invoice, invoice.amount_paid, line, catalogue))
     ]
     if not candidates:
         raise UnreadableMessage(f"invoice {invoice.id}: no line with a period and a price that are known")
@@ -90,20 +90,19 @@ def is_uncertain(before: Subscription, after: Subscription, paid_at: datetime) -
     return after.status in DUNNING or (told_at is not None and told_at > paid_at)
 
 
-def _period_of(invoice: StripeInvoice, line: InvoiceLine, catalogue: Catalogue) -> PaidPeriod | None:
+def _period_of(invoice: Invoice, amount_cents: int, line: InvoiceLine, catalogue: Catalogue) -> PaidPeriod | None:
     plan = catalogue.prices.plan_of(line.price) if line.price else None
     if plan is None or line.period_start is None or line.period_end is None:
         return None
-    starts_at, ends_at = in_utc(line.period_start), in_utc(line.period_end)
-    if ends_at <= starts_at:
+    if line.period_end <= line.period_start:
         return None
     return PaidPeriod(
         invoice_id=invoice.id,
         charge_id=invoice.charge_id,
-        amount_cents=invoice.amount_paid,
+        amount_cents=amount_cents,
         plan=plan,
-        starts_at=starts_at,
-        ends_at=ends_at,
+        starts_at=line.period_start,
+        ends_at=line.period_end,
     )
 
 
@@ -127,10 +126,10 @@ def _beside_old_entries(account: Account, subscription_id: str, paid: PaidPeriod
     of_period = [one for one in entries if one.business_key == key or one.business_key.startswith(longer)]
     own = [one for one in entries if one.payment_id in known_as and one.amount_microdollars > 0]
     own = [one for one in own if one in of_period or not one.business_key.startswith("kiloclaw-settlement:")]
+    if not of_period and not own:
+        return Posting.NEW
     deposits = {one.business_key: one for one in (*of_period, *own) if one.amount_microdollars > 0}
     charges = [one for one in of_period if one.amount_microdollars < 0]
-    if not deposits and not charges:
-        return Posting.NEW
     left_over = sum(one.amount_microdollars for one in (*deposits.values(), *charges))
     if (len(deposits), len(charges), left_over) != (1, 1, 0):
         return Posting.UNMATCHED

@@ -177,7 +177,7 @@ def _paid_at_stripe(
     if choice is None or invoice is None or choice.id == _settled_id(hosting):
         return []
     try:
-        paid = paid_period(invoice, choice.id, catalogue)
+        paid = paid_period(invoice.read(), choice.id, catalogue)
     except UnreadableMessage:
         return []
     paid_at = invoice.paid_at or read.read_at

@@ -31,12 +31,18 @@ def keep_steps(account: Account, row: Subscription, catalogue: Catalogue) -> tup
     """Ask for the schedule of the row's subscription to be brought in order; nothing for a row without one.
 
     What is asked is a `KeepAsked` as JSON. It is written out here: every payment of a commit plan may ask for one, and
-    by way of the models it takes twice as long.
+    by way of the models it takes four times as long.
     """
     if row.stripe_subscription_id is None:
         return ()
-    prices = catalogue.prices.model_dump(mode="json")
-    ends_at = row.commit_ends_at.isoformat() if row.commit_ends_at else None
+    known = catalogue.prices
+    prices = {
+        "standard": known.standard,
+        "commit": known.commit,
+        "earlybird_coupon_id": known.earlybird_coupon_id,
+        "billing_starts_at": known.billing_starts_at and known.billing_starts_at.isoformat(),
+    }
+    ends_at = row.commit_ends_at and row.commit_ends_at.isoformat()
     terms = {"user_id": row.user_id, "prices": prices, "commit_ends_at": ends_at}
     asked = {"subscription_id": row.stripe_subscription_id, "terms": terms}
     return (keeping(account, KEEP_SCHEDULE, asked),)

@@ -4,7 +4,6 @@ from datetime import datetime, timedelta
 from uuid import NAMESPACE_URL, uuid5
 
 from bursar.billing.account import Account, user_id_of
-from bursar.billing.calendar import in_utc
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.ledger import Credits
 from bursar.billing.credits.settlement import Settlement, is_uncertain, paid_period, settle
@@ -27,7 +26,8 @@ from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Status, Subscripti
 from bursar.billing.kiloclaw.scheduling import is_out_of_step, keep_steps
 from bursar.billing.kiloclaw.suspension import start_again
 from bursar.billing.steps import Step, StepKind
-from bursar.billing.stripe.objects import InvoiceEvent, StripeSubscription, SubscriptionEvent, SubscriptionOfInvoice
+from bursar.billing.stripe.invoices import InvoiceEvent, SubscriptionOfInvoice
+from bursar.billing.stripe.objects import StripeSubscription, SubscriptionEvent
 from bursar.billing.values import replace
 
 CREATED = "customer.subscription.created"
@@ -76,7 +76,7 @@ def _invoice_of_bound(
     paid = paid_period(event.invoice, details.subscription, catalogue)
     if Credits not in account.parts:  # a row that was direct when the invoice was made: the read brings that part
         return reading(_remember(account, _early_invoice(event, details, catalogue)).account, "remembered")
-    settlement = Settlement(paid, in_utc(event.created), event.id)
+    settlement = Settlement(paid, event.created, event.id)
     settled = settle(account, row, settlement, catalogue)
     after = hosting_of(settled.account).subscription or row
     uncertain = settled.account is not account and is_uncertain(row, after, event.created)

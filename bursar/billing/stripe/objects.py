@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from pydantic import (
+    AfterValidator,
     AliasChoices,
     AliasPath,
     BaseModel,
@@ -21,6 +22,8 @@ from pydantic import (
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import with_default_schema
 
+from bursar.billing.calendar import in_utc
+from bursar.billing.stripe.invoices import Invoice, InvoiceEvent, InvoiceLine, SubscriptionOfInvoice
 from bursar.billing.values import Value
 
 API_VERSION = "2026-08-26.dahlia"
@@ -28,6 +31,13 @@ API_VERSION = "2026-08-26.dahlia"
 
 def _identifier(value: Any) -> Any:  # noqa: ANN401 - Stripe sends an id, or the object itself where expanded
     return value.get("id") if isinstance(value, dict) else value
+
+
+def _utc(instant: datetime) -> datetime:
+    try:
+        return in_utc(instant)
+    except OverflowError:
+        raise ValueError("no such instant in UTC") from None
 
 
 class _IfReadable(Value):
@@ -44,7 +54,8 @@ class _IfReadable(Value):
 Id = Annotated[str, BeforeValidator(_identifier)]
 # What only some need of an invoice: who does says that it cannot be read, and nobody else's is stopped (CR-57).
 IdIfReadable = Annotated[Id | None, _IfReadable(None)]
-InstantIfReadable = Annotated[datetime | None, _IfReadable(None)]
+Instant = Annotated[datetime, AfterValidator(_utc)]
+InstantIfReadable = Annotated[Instant | None, _IfReadable(None)]
 # Stripe has null for "none" on most objects.
 Metadata = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is None else value)]
 
@@ -108,14 +119,14 @@ def subscription_details(invoice: Mapping[str, Any]) -> Any:  # noqa: ANN401 - a
     return {**(older if isinstance(older, Mapping) else {}), "subscription": invoice["subscription"]}
 
 
-class SubscriptionOfInvoice(StripeObject):
+class StripeDetails(StripeObject):
     """What an invoice says of the subscription that it bills."""
 
     subscription: Id
     metadata: Metadata = Field(default_factory=dict)
 
 
-class InvoiceLine(StripeObject):
+class StripeLine(StripeObject):
     """What an invoice bills: a price for a period. Older API versions name both on the line itself."""
 
     price: Annotated[
@@ -132,8 +143,12 @@ class InvoiceLine(StripeObject):
         ),
     ] = None
 
+    def read(self) -> InvoiceLine:
+        """What our rules read of it."""
+        return InvoiceLine(self.price, self.period_start, self.period_end, self.subscription)
 
-class PaymentOfInvoice(StripeObject):
+
+class StripePayment(StripeObject):
     """One payment of an invoice, shown where a request asked for it."""
 
     charge: Annotated[IdIfReadable, Field(validation_alias=AliasPath("payment", "charge"))] = None
@@ -142,8 +157,7 @@ class PaymentOfInvoice(StripeObject):
 class StripeInvoice(StripeObject):
     """An invoice: whose it is, the subscription it names (KC-39), how it stands, what it bills. Amounts in cents.
 
-    Since 2025 an invoice does not name its charge, unless its payments are shown. No validator sees all of it, so that
-    it can be read from JSON without making objects of the four fifths that nobody asks for.
+    Since 2025 an invoice does not name its charge, unless its payments are shown.
     """
 
     id: str
@@ -153,37 +167,44 @@ class StripeInvoice(StripeObject):
     amount_due: int = 0
     amount_paid: int = 0
     paid_at: Annotated[InstantIfReadable, Field(validation_alias=AliasPath("status_transitions", "paid_at"))] = None
-    in_parent: Annotated[
-        SubscriptionOfInvoice | None, Field(validation_alias=AliasPath("parent", "subscription_details"))
-    ] = None
+    in_parent: Annotated[StripeDetails | None, Field(validation_alias=AliasPath("parent", "subscription_details"))] = (
+        None
+    )
     subscription: Id | None = None
     subscription_metadata: Annotated[
         Metadata, Field(validation_alias=AliasPath("subscription_details", "metadata"))
     ] = Field(default_factory=dict)
     currency: str | None = None
     lines: Annotated[
-        tuple[InvoiceLine, ...],
+        tuple[StripeLine, ...],
         _IfReadable(()),
         Field(validation_alias=AliasChoices(AliasPath("lines", "data"), "lines")),
     ] = ()
     charge: IdIfReadable = None
     payments: Annotated[
-        tuple[PaymentOfInvoice, ...],
+        tuple[StripePayment, ...],
         _IfReadable(()),
         Field(validation_alias=AliasChoices(AliasPath("payments", "data"), "payments")),
     ] = ()
 
-    @property
-    def of_subscription(self) -> SubscriptionOfInvoice | None:
-        """What it says of its subscription: in `parent`; before 2025 on the invoice itself (KC-36)."""
-        if self.in_parent or not self.subscription:
-            return self.in_parent
-        return SubscriptionOfInvoice(subscription=self.subscription, metadata=self.subscription_metadata)
+    def read(self) -> Invoice:
+        """What our rules read of it."""
+        return Invoice(
+            id=self.id,
+            customer=self.customer,
+            metadata=self.metadata,
+            of_subscription=self._of_subscription(),
+            lines=tuple(one.read() for one in self.lines),
+            amount_paid=self.amount_paid if "amount_paid" in self.model_fields_set else None,
+            currency=self.currency,
+            charge_id=self.charge or next((one.charge for one in self.payments if one.charge), None),
+        )
 
-    @property
-    def charge_id(self) -> str | None:
-        """The charge that paid it, where it is shown."""
-        return self.charge or next((one.charge for one in self.payments if one.charge), None)
+    def _of_subscription(self) -> SubscriptionOfInvoice | None:
+        """In `parent`; before 2025 on the invoice itself (KC-36)."""
+        if self.in_parent:
+            return SubscriptionOfInvoice(self.in_parent.subscription, self.in_parent.metadata)
+        return SubscriptionOfInvoice(self.subscription, self.subscription_metadata) if self.subscription else None
 
 
 class SubscriptionEvent(StripeObject):
@@ -195,10 +216,14 @@ class SubscriptionEvent(StripeObject):
     subscription: Annotated[StripeSubscription, Field(validation_alias=AliasPath("data", "object"))]
 
 
-class InvoiceEvent(StripeObject):
+class StripeInvoiceEvent(StripeObject):
     """`invoice.paid` and `invoice.payment_failed`."""
 
     id: str
     type: str
-    created: datetime
+    created: Instant
     invoice: Annotated[StripeInvoice, Field(validation_alias=AliasPath("data", "object"))]
+
+    def read(self) -> InvoiceEvent:
+        """What our rules read of it."""
+        return InvoiceEvent(self.id, self.type, self.created, self.invoice.read())

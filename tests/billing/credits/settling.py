@@ -8,7 +8,7 @@ from bursar.billing.credits.ledger import Credits, Entry, EntryKind
 from bursar.billing.decision import Decision
 from bursar.billing.kiloclaw.rows import Subscription, hosting_of
 from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_event
-from bursar.billing.stripe.objects import InvoiceEvent
+from bursar.billing.stripe.objects import StripeInvoiceEvent
 from tests.billing.kiloclaw.making import CATALOGUE, DAY, NOW, STANDARD, a_paid_row, an_event, event_json
 
 METADATA = {"type": "kiloclaw", "userId": "ada", "plan": "standard", "funding": "credits"}
@@ -63,7 +63,7 @@ def paid(account: Account, event_id: str = "evt_in", at: datetime = NOW, **invoi
 
 def delivered(account: Account, invoice: dict[str, Any], event_id: str = "evt_in", at: datetime = NOW) -> Decision:
     body = event_json("invoice.paid", invoice, at, event_id)
-    return invoice_event(account, InvoiceEvent.model_validate(body), CATALOGUE)
+    return invoice_event(account, StripeInvoiceEvent.model_validate(body).read(), CATALOGUE)
 
 
 def told(account: Account, kind: str = "updated", at: datetime = NOW, **subscription: Any) -> Decision:

@@ -8,7 +8,8 @@ from uuid import UUID
 from bursar.billing.account import Account, Profile
 from bursar.billing.catalogue import Catalogue, EarlybirdTerms, KiloclawTerms, Prices
 from bursar.billing.kiloclaw.rows import EarlyEvent, Hosting, Instance, Subscription
-from bursar.billing.stripe.objects import InvoiceEvent, StripeSubscription, SubscriptionEvent
+from bursar.billing.stripe.invoices import InvoiceEvent
+from bursar.billing.stripe.objects import StripeInvoiceEvent, StripeSubscription, SubscriptionEvent
 from bursar.billing.values import replace
 
 NOW = datetime(2026, 6, 1, 9, tzinfo=UTC)
@@ -112,7 +113,7 @@ def an_invoice_event(
 ) -> InvoiceEvent:
     details = {"subscription": subscription_id, "metadata": metadata if metadata is not None else {"type": "kiloclaw"}}
     invoice = {"id": "in_1", "customer": "cus_1", "parent": {"subscription_details": details}}
-    return InvoiceEvent.model_validate(event_json(event_type, invoice, NOW, "evt_in"))
+    return StripeInvoiceEvent.model_validate(event_json(event_type, invoice, NOW, "evt_in")).read()
 
 
 def event_json(event_type: str, stripe_object: Mapping[str, Any], at: datetime, event_id: str) -> dict[str, Any]:

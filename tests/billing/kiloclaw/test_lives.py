@@ -20,7 +20,7 @@ from bursar.billing.kiloclaw.stripe_events import invoice_event, subscription_ev
 from bursar.billing.operations import Ended, Failure, Journal, OperationFacts, Plan, advance
 from bursar.billing.steps import StepKind
 from bursar.billing.stripe.calls import Call, Method
-from bursar.billing.stripe.objects import InvoiceEvent, StripeSubscription, SubscriptionEvent
+from bursar.billing.stripe.objects import StripeInvoiceEvent, StripeSubscription, SubscriptionEvent
 from bursar.billing.stripe.schedules import ScheduleEvent, StripeSchedule
 from bursar.service.demo.generator import generated_lives
 from bursar.service.demo.lives import Life, recorded_lives
@@ -126,7 +126,7 @@ class Outside:
 
     def _decide(self, account: Account, event: dict[str, Any]) -> Decision:
         if event["type"].startswith("invoice."):
-            return invoice_event(account, InvoiceEvent.model_validate(event), self.catalogue)
+            return invoice_event(account, StripeInvoiceEvent.model_validate(event).read(), self.catalogue)
         if event["type"].startswith("subscription_schedule."):
             return schedule_event(account, ScheduleEvent.model_validate(event), self.catalogue)
         return subscription_event(account, SubscriptionEvent.model_validate(event), self.catalogue)
