@@ -134,6 +134,16 @@ def test_kc_36_an_event_of_no_instant_is_unreadable() -> None:
         item_of(message, "user:ada", CATALOGUE)
 
 
+@pytest.mark.parametrize("place", [b'"usd"', b'"prod_1"', b'"product"'])
+def test_ms_6_what_is_no_utf_8_is_no_invoice_wherever_it_stands(place: bytes) -> None:
+    body = paid(UNSHOWN)
+    assert body.count(place) == 1
+    message = ReceivedMessage("evt_1", "stripe.invoice.paid", "user:ada", body.replace(place, b'"\xff"'))
+
+    with pytest.raises(UnreadableMessage):
+        item_of(message, "user:ada", CATALOGUE)
+
+
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", paid(INVOICE)[:-1], b"[" * 100_000, DEEP, b'"\\ud800"'])
 def test_ms_6_what_is_no_json_is_no_invoice(body: bytes) -> None:
     with pytest.raises(UnreadableMessage):

@@ -12,6 +12,7 @@ from pydantic import (
     AfterValidator,
     AliasChoices,
     AliasPath,
+    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -54,7 +55,7 @@ class _IfReadable(Value):
 Id = Annotated[str, BeforeValidator(_identifier)]
 # What only some need of an invoice: who does says that it cannot be read, and nobody else's is stopped (CR-57).
 IdIfReadable = Annotated[Id | None, _IfReadable(None)]
-Instant = Annotated[datetime, AfterValidator(_utc)]
+Instant = Annotated[AwareDatetime, AfterValidator(_utc)]
 InstantIfReadable = Annotated[Instant | None, _IfReadable(None)]
 # Stripe has null for "none" on most objects.
 Metadata = Annotated[dict[str, str], BeforeValidator(lambda value: {} if value is None else value)]

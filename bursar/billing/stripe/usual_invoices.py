@@ -98,8 +98,10 @@ _events = Decoder(_Event)
 def usual_invoice_event(body: bytes) -> InvoiceEvent | None:
     """The event of that body; None for one that is for the views to read."""
     try:
+        if not body.isascii():
+            body.decode()  # msgspec looks only at the texts that it reads
         event = _events.decode(body)
-    except (MsgspecError, RecursionError):
+    except (MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     said = event.data.object
     details = said.parent.subscription_details if said.parent else None

@@ -69,8 +69,9 @@ class PartitionKeeper:
 
     def settle(self) -> None:
         """Called at each heartbeat, for owners that were late: 3.10 leaves them standing behind whoever was in line
-        before. He lets go after some beats in which he was given messages in the place of a living owner. The owner
-        looks for ticks now and then: one may have been begun before.
+        before. That one lets go after some beats in which it was given messages in the place of a living owner. The
+        owner looks for ticks now and then: one may have been begun before. Should both go on with it, the cursor has
+        each page count once.
         """
         lane = self._lane
         if lane is None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bursar.billing.calendar import add_months
+from bursar.billing.catalogue import Prices
 from bursar.billing.errors import CallRefused, Retryable
 from bursar.billing.kiloclaw.operations.schedule import KEEPING, apply_kept, keep_schedule
 from bursar.billing.kiloclaw.phases import KeptSchedule, ScheduleTerms
@@ -251,4 +252,5 @@ def test_kc_40_the_step_asks_for_what_the_operation_reads(commit_ends_at: dateti
     asked = KeepAsked(subscription_id="sub_1", terms=terms_of(row, catalogue))
     assert told["operation"] == KEEPING.name
     assert told["asked"]["terms"].keys() == ScheduleTerms.model_fields.keys()
+    assert told["asked"]["terms"]["prices"].keys() == Prices.model_fields.keys()
     assert KeepAsked.model_validate(told["asked"]) == asked
