@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench.events import PRICE_ID
@@ -17,6 +17,7 @@ PEERS_PYTHON = CHECKOUT / ".venv-bench" / "bin" / "python"
 NOBODY = "http://127.0.0.1:9"  # follow-up jobs wait, as every contender's do: nothing answers there
 BURSAR = "bursar"
 MANY = 5  # times the events of the others for the quick ones, so that their rounds last some seconds, too
+TURNS = 3  # of a round for them, side by side: what is compared most closely must not be minutes apart
 PER_MESSAGE = "transaction_per_message"
 DRAIN = "drain"
 
@@ -42,8 +43,9 @@ MISSING_OF_DBOS = """
 class Contender(Value):
     """`module` fills the queue (and, of a peer, works); `batch` is Bursar's messages in a transaction, and how many at
     once. A limit does not do the whole job; one without a queue cannot be paced. `missing` is asked in its database.
-    `times_the_events` is how many times as many events it is given. The clock of who takes from `queues`, the broker's,
-    starts with the first delivery; of the others with the first commit. Who `tells_itself` has a clock of its own.
+    A quick one is given many times the events, and takes several turns of a round. The clock of who takes from
+    `queues`, the broker's, starts with the first delivery; of the others with the first commit. Who `tells_itself` has
+    a clock of its own.
     """
 
     name: str
@@ -54,7 +56,7 @@ class Contender(Value):
     fills_as: str | None = None
     tells_itself: bool = False
     missing: str | None = None
-    times_the_events: int = 1
+    is_quick: bool = False
     queues: tuple[str, ...] = ()
 
     @property
@@ -85,7 +87,7 @@ class Contender(Value):
 
 CONTENDERS = (
     Contender(BURSAR, "Bursar", "bursar_lanes", batch=(MAX_ITEMS, BATCHES_AT_ONCE), missing=MISSING_OF_BURSAR,
-              times_the_events=MANY, queues=PARTITION_QUEUES),
+              is_quick=True, queues=PARTITION_QUEUES),
     Contender(PER_MESSAGE, "its handlers, a transaction per message", "bursar_lanes", batch=(1, 8),
               missing=MISSING_OF_BURSAR, queues=PARTITION_QUEUES),
     Contender("by_hand", "aio-pika + asyncpg by hand", "by_hand", missing=MISSING_STEPS, queues=(BY_HAND,)),
@@ -94,10 +96,19 @@ CONTENDERS = (
     Contender("pgqueuer", "pgqueuer", "pgqueuer_jobs", missing=MISSING_OF_PGQUEUER),
     Contender("dbos", "DBOS", "dbos_workflows", missing=MISSING_OF_DBOS),
     Contender(DRAIN, "limit: drain the queue, do nothing", "drain", is_limit=True, fills_as="bursar_lanes",
-              tells_itself=True, times_the_events=MANY),
+              tells_itself=True, is_quick=True),
     Contender("sql_batches", "limit: the SQL in batches, no broker", "sql_batches", is_limit=True,
-              missing=MISSING_STEPS, times_the_events=MANY),
+              missing=MISSING_STEPS, is_quick=True),
 )  # fmt: skip
+
+
+def turns(chosen: Sequence[Contender]) -> Iterator[Contender]:
+    """One round: the quick ones again and again, between them the others."""
+    quick, others = [one for one in chosen if one.is_quick], [one for one in chosen if not one.is_quick]
+    number = TURNS if quick else 1
+    for turn in range(number):
+        yield from quick
+        yield from others[turn::number]
 
 
 def web_environment(addresses: Addresses) -> dict[str, str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.contenders import MANY
+from bench.contenders import MANY, TURNS
 
 BEGIN, END = "<!-- figures: written by make bench -->\n", "<!-- end of figures -->\n"
 
@@ -21,7 +21,8 @@ def _figures(told: Mapping[str, Any]) -> str:
     count, users, rounds = options["events"], options["users"], options["rounds"]
     measured = (
         f"Measured {told['measured_at'][:10]} on {cores} cores: {count:,} events of {users:,} users a round, {MANY} "
-        f"times as many for Bursar and the limits, {rounds} rounds; medians, lowest and highest in parentheses."
+        f"times as many for Bursar and the limits, {rounds} rounds, in which these take {TURNS} turns each; medians, "
+        "lowest and highest in parentheses."
     )
     lines = [
         measured,

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.contenders import BURSAR, CONTENDERS, DRAIN, MANY, PER_MESSAGE
+from bench.contenders import BURSAR, CONTENDERS, DRAIN, MANY, PER_MESSAGE, TURNS
 from bench.relay import RelayRound
 from bench.rounds import Latency, Throughput
 from bursar.billing.values import Value
@@ -89,8 +89,8 @@ def print_report(console: Console, told: Mapping[str, Any]) -> None:
 def _speed_table(told: Mapping[str, Any]) -> Table:
     options = told["options"]
     table = _titled(
-        f"{options['events']:,} events (Bursar and the limits: {MANY} times) of {options['users']:,} users, "
-        f"{options['rounds']} rounds",
+        f"{options['events']:,} events (Bursar and the limits: {MANY} times, {TURNS} turns) of {options['users']:,} "
+        f"users, {options['rounds']} rounds",
         *("events/s", "lowest", "highest", "Bursar is"),
     )
     for name, one in told["contenders"].items():

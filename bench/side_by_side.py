@@ -16,7 +16,7 @@ from typing import Any
 import asyncpg
 from rich.console import Console
 
-from bench.contenders import BURSAR, CONTENDERS, MANY, PEERS_PYTHON, Contender
+from bench.contenders import BURSAR, CONTENDERS, MANY, PEERS_PYTHON, TURNS, Contender, turns
 from bench.document import write_figures
 from bench.events import made_events, write_events
 from bench.picture import write_picture
@@ -72,7 +72,9 @@ def _options() -> argparse.Namespace:
         help=f"in each contender's queue, each round; {MANY} times as many in Bursar's",
     )
     parser.add_argument("--users", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3, help="of all in turn")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help=f"of all in turn; Bursar and the limits take {TURNS} turns of each"
+    )
     parser.add_argument("--warm-up-rounds", type=int, default=1, help="before them, which do not count")
     parser.add_argument("--latency-rounds", type=int, default=3)
     parser.add_argument("--rate", type=float, default=300.0, help="events a second of the steady rounds")
@@ -150,7 +152,7 @@ async def _throughputs(
     for count, events in files.items():
         write_events(events, made_events(options.users, count, options.seed))
     for number in range(1 - options.warm_up_rounds, options.rounds + 1):
-        for contender in chosen:
+        for contender in turns(chosen):
             count = _events_of(contender, options)
             one = await throughput(contender, place, files[count], count)
             measured[contender.name] += [one] if number > 0 else []
@@ -159,7 +161,7 @@ async def _throughputs(
 
 
 def _events_of(contender: Contender, options: argparse.Namespace) -> int:
-    made: int = options.events * contender.times_the_events
+    made: int = options.events * (MANY if contender.is_quick else 1)
     return made
 
 

@@ -3,6 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
+from bench.contenders import CONTENDERS, TURNS, turns
 from bench.document import BEGIN, END, write_figures
 from bench.events import made_events
 from bench.report import Measured, report
@@ -59,3 +60,20 @@ def test_events_are_the_same_for_the_same_seed_and_no_two_have_one_id() -> None:
     assert first == again
     assert len({event.id for event in first}) == len({event.body for event in first}) == 50
     assert {event.account for event in first} <= {f"user:load-{number:05d}" for number in range(10)}
+
+
+def test_the_quick_ones_take_their_turns_side_by_side_and_all_others_one() -> None:
+    round_ = [contender.name for contender in turns(CONTENDERS)]
+    quick = [one.name for one in CONTENDERS if one.is_quick]
+
+    assert {name: round_.count(name) for name in round_} == {
+        one.name: TURNS if one.is_quick else 1 for one in CONTENDERS
+    }
+    begins = [at for at, name in enumerate(round_) if name == quick[0]]
+    assert [round_[at : at + len(quick)] for at in begins] == [quick] * TURNS
+
+
+def test_without_a_quick_one_all_take_one_turn() -> None:
+    others = [one for one in CONTENDERS if not one.is_quick]
+
+    assert list(turns(others)) == others
