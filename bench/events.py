@@ -5,7 +5,8 @@ row's schedule is to be kept, which is the follow-up job.
 """
 
 import base64
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -33,12 +34,16 @@ def subscription_id(number: int) -> str:
 
 
 def made_events(users: int, events: int, seed: int) -> Iterator[Event]:
-    """So many events, the same for the same seed; a user's periods follow each other."""
+    """So many events, the same for the same seed, each of a user drawn at random."""
     draw = Random(seed)  # noqa: S311 - a load to be repeated, not a secret
-    periods = [0] * users
+    return events_of(draw.randrange(users) for _ in range(events))
+
+
+def events_of(users: Iterable[int]) -> Iterator[Event]:
+    """An event of each of these users, in this order; a user's periods follow each other."""
+    periods: Counter[int] = Counter()
     envelope = _paid_invoice()
-    for number in range(events):
-        user = draw.randrange(users)
+    for number, user in enumerate(users):
         periods[user] += 1
         _fill(envelope, number, user, periods[user])
         yield Event(envelope["id"], user_key(user_id(user)), orjson.dumps(envelope))

@@ -33,13 +33,14 @@ class SqlBatches:
         async def worker() -> None:
             connection = await asyncpg.connect(self._database_url)
             for batch in batches:
-                await _handle(connection, batch)
+                await handle_batch(connection, batch)
 
         await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
         await asyncio.Event().wait()
 
 
-async def _handle(connection: Any, batch: Sequence[Event]) -> None:  # noqa: ANN401 - the driver has no types
+async def handle_batch(connection: Any, batch: Sequence[Event]) -> None:  # noqa: ANN401 - the driver has no types
+    """The job for all of these, in one transaction."""
     now = datetime.now(UTC)
     async with connection.transaction():
         accounts = sorted({event.account for event in batch})

@@ -2,14 +2,16 @@
 
 from argparse import Namespace
 
-from bench.growth import MEASURED, SIZES, measure_all, report
+from bench.growth import MEASURED, SIZES, WAYS, measure_all, report
 
 
 async def test_every_round_of_both_sizes_is_measured(database_url: str) -> None:
-    options = Namespace(small=40, large=300, batches=1, rounds=1)
-    costs = await measure_all(database_url, options)
-    assert all(len(costs[size]) == 1 for size in SIZES)
-    assert all(one[0] > 0 for size in SIZES for one in costs[size])
-    told = report(costs, options)
-    assert told["users"] == {"small": 40, "large": 300}
-    assert set(told["ratio"]) == set(MEASURED)
+    sizes = {"small": 330, "large": 700, "small_payments": 1, "large_payments": 3}
+    options = Namespace(**sizes, batches=1, rounds=1, warm_up_rounds=1, shared_buffers_mb=64)
+    measured = await measure_all(database_url, options)
+    rounds = [measured.costs[way][size] for way in WAYS for size in SIZES]
+    assert all(len(one) == 1 and one[0][0] > 0 for one in rounds)
+    told = report(measured, options)
+    assert told["users"] == {"small": 330, "large": 700}
+    assert all(set(told["ratio"][way]) == set(MEASURED) for way in WAYS)
+    assert all(told["database_mb"][size] > 0 for size in SIZES)

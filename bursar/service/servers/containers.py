@@ -78,7 +78,7 @@ def _container(instance: Instance, image: Image) -> "DockerContainer":
     return container.with_kwargs(hostname=name)  # RabbitMQ's data belongs to its host's name
 
 
-def postgres_container(instance: Instance) -> tuple[ContainerServer, str]:
+def postgres_container(instance: Instance, *, shared_buffers_mb: int) -> tuple[ContainerServer, str]:
     """The server and its address."""
     password, port = instance.secret("postgres-password"), free_port()
     image = Image(
@@ -87,7 +87,7 @@ def postgres_container(instance: Instance) -> tuple[ContainerServer, str]:
         environment={"POSTGRES_USER": USER, "POSTGRES_PASSWORD": password, "POSTGRES_DB": USER},
         ports={5432: port},
         data="/var/lib/postgresql/data",
-        command=("postgres", "-c", "max_connections=200", "-c", "shared_buffers=256MB")
+        command=("postgres", "-c", "max_connections=200", "-c", f"shared_buffers={shared_buffers_mb}MB")
         + (() if instance.durable else ("-c", "fsync=off", "-c", "full_page_writes=off")),
     )
     server = ContainerServer(instance, image, lambda: postgres_answers(port, USER, USER))

@@ -16,6 +16,7 @@ STOP_GRACE_SECONDS = 15.0
 INITDB_SECONDS = 120.0
 MAX_START_TRIES = 3  # another process may take the port between choosing and listening
 MAX_CONNECTIONS = 200
+SHARED_BUFFERS_MB = 256
 
 
 class PrivatePostgres:
@@ -24,9 +25,10 @@ class PrivatePostgres:
     An instance that is not durable runs with `fsync` off: a crash of the server loses nothing, one of the machine may.
     """
 
-    def __init__(self, instance: Instance, programs: Path) -> None:
+    def __init__(self, instance: Instance, programs: Path, *, shared_buffers_mb: int = SHARED_BUFFERS_MB) -> None:
         self._instance = instance
         self._programs = programs
+        self._shared_buffers_mb = shared_buffers_mb
         self._process = GuardedProcess(instance)
         self._port = 0
 
@@ -78,7 +80,7 @@ class PrivatePostgres:
             "port": str(port),
             "unix_socket_directories": "",
             "max_connections": str(MAX_CONNECTIONS),
-            "shared_buffers": "256MB",
+            "shared_buffers": f"{self._shared_buffers_mb}MB",
             "max_wal_size": "2GB",
             **durability,
         }

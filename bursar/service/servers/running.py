@@ -16,7 +16,7 @@ from bursar.service.servers.errors import InstanceInUse, ServersUnavailable
 from bursar.service.servers.instance import Instance, locked_instance
 from bursar.service.servers.machine import Owner, find_postgres, find_rabbitmq, observe, server_owner
 from bursar.service.servers.origins import Origin, origins
-from bursar.service.servers.postgres import PrivatePostgres
+from bursar.service.servers.postgres import SHARED_BUFFERS_MB, PrivatePostgres
 from bursar.service.servers.rabbitmq import PrivateRabbitmq
 
 ROOT = Path(".bursar")
@@ -37,6 +37,7 @@ class Wanted(Value):
     root: Path
     progress: Progress = to_stderr
     with_rabbitmq: bool = True
+    shared_buffers_mb: int = SHARED_BUFFERS_MB
 
     @property
     def servers(self) -> str:
@@ -46,14 +47,21 @@ class Wanted(Value):
 
 @contextmanager
 def running_servers(
-    name: str, *, durable: bool, root: Path = ROOT, progress: Progress = to_stderr, with_rabbitmq: bool = True
+    name: str,
+    *,
+    durable: bool,
+    root: Path = ROOT,
+    progress: Progress = to_stderr,
+    with_rabbitmq: bool = True,
+    shared_buffers_mb: int = SHARED_BUFFERS_MB,
 ) -> Iterator[Servers]:
     """Servers to use until the block ends. Blocking: enter it before the event loop, or in a thread.
 
     `name` tells instances apart (`test`, `demo`, `up`); a durable one keeps its data and has one user at a time.
+    Servers that the environment names keep the buffers that they have.
     Raises ServersUnavailable with one sentence when none can be had.
     """
-    wanted = Wanted(name, durable, root, progress, with_rabbitmq)
+    wanted = Wanted(name, durable, root, progress, with_rabbitmq, shared_buffers_mb)
     with ExitStack() as stack:
         yield stack.enter_context(_first_that_works(wanted))
 
@@ -118,7 +126,7 @@ def private_servers(wanted: Wanted) -> Iterator[Servers]:
         programs, script = find_postgres(), find_rabbitmq()
         assert programs, "install_missing leaves it or raises"
         wanted.progress(f"Starting private {wanted.servers} in {instance.folder}")
-        postgres = PrivatePostgres(instance, programs)
+        postgres = PrivatePostgres(instance, programs, shared_buffers_mb=wanted.shared_buffers_mb)
         if not wanted.with_rabbitmq:
             stack.callback(postgres.stop)
             postgres.start()
@@ -137,7 +145,7 @@ def docker_servers(wanted: Wanted) -> Iterator[Servers]:
     with ExitStack() as stack:
         instance = stack.enter_context(_instance(wanted, None))
         wanted.progress(f"Starting {wanted.servers} with Docker")
-        postgres, database_url = postgres_container(instance)
+        postgres, database_url = postgres_container(instance, shared_buffers_mb=wanted.shared_buffers_mb)
         if not wanted.with_rabbitmq:
             stack.callback(postgres.remove)
             _start_containers(instance, postgres)
