@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
+from types import MappingProxyType
 
 from asyncpg import Record
 
@@ -39,32 +40,54 @@ class PostedEntry(Value):
     created_at: datetime
 
 
-async def load(connection: Connection, keys: list[str]) -> Mapping[str, Credits]:
-    """The credit parts of these accounts, in one statement whatever their number."""
+async def load(
+    connection: Connection, keys: list[str], asked: Mapping[str, frozenset[str] | None] = MappingProxyType({})
+) -> Mapping[str, Credits]:
+    """The credit parts of these accounts, in one statement whatever their number.
+
+    An account that is `asked` about some payments only, none of which its ledger knows, gets the old settlements at
+    most: what its other entries are makes no difference then, and they would be more from year to year.
+    """
     of_users = [key for key in keys if user_id_of(key)]
+    payments = [asked.get(key) for key in of_users]
     rows = await connection.fetch(
         """
-        SELECT owner.place, mismatch.id IS NOT NULL, account.acquired_microdollars, account.used_microdollars,
-            entry.kind, entry.amount_microdollars, entry.description, entry.business_key, entry.cause, entry.payment_id
-        FROM unnest($1::text[]) WITH ORDINALITY AS owner (user_id, place)
+        WITH known AS MATERIALIZED (
+            SELECT DISTINCT user_id FROM credit_transactions
+            WHERE payment_id = ANY($3::text[]) AND kind IN ('deposit', 'settlement_deposit')
+        ), owner AS MATERIALIZED (
+            SELECT user_id, place, whole OR user_id IN (SELECT user_id FROM known) AS whole
+            FROM unnest($1::text[], $2::boolean[]) WITH ORDINALITY AS told (user_id, whole, place)
+        )
+        SELECT owner.place, owner.whole, mismatch.id IS NOT NULL, account.acquired_microdollars,
+            account.used_microdollars, entry.kind, entry.amount_microdollars, entry.description, entry.business_key,
+            entry.cause, entry.payment_id
+        FROM owner
         LEFT JOIN credit_accounts AS account ON account.user_id = owner.user_id
         LEFT JOIN credit_mismatches AS mismatch ON mismatch.user_id = owner.user_id AND mismatch.cleared_at IS NULL
         LEFT JOIN LATERAL (
-            SELECT * FROM credit_transactions WHERE user_id = owner.user_id ORDER BY id DESC LIMIT $2
+            (SELECT * FROM credit_transactions
+            WHERE owner.whole AND user_id = owner.user_id ORDER BY id DESC LIMIT $4)
+            UNION ALL
+            (SELECT * FROM credit_transactions
+            WHERE NOT owner.whole AND user_id = owner.user_id AND left(business_key, 20) = 'kiloclaw-settlement:'
+            ORDER BY id DESC LIMIT $4)
         ) AS entry ON true
         ORDER BY owner.place, entry.id
         """,
         [user_id_of(key) for key in of_users],
+        [one is None for one in payments],
+        [payment_id for one in payments if one for payment_id in one],
         MAX_ENTRIES_LOADED,
     )
     by_owner = groupby(rows, key=itemgetter(0))  # one has a row for each entry, or a single one without
-    loaded = {of_users[place - 1]: _credits(list(of_owner)) for place, of_owner in by_owner}
+    loaded = {of_users[place - 1]: _credits(list(of_owner), payments[place - 1]) for place, of_owner in by_owner}
     return {key: loaded.get(key) or Credits() for key in keys}
 
 
 async def save(connection: Connection, changes: list[Change[Credits]], context: SaveContext) -> None:
     """Append the new entries in one statement, so that pairs are whole; the counters follow by themselves (CR-1)."""
-    reversals = await early_reversals.exchange(connection, changes, context)
+    reversals = await early_reversals.exchange(connection, changes, context, load)
     rows = [
         {
             "user_id": user_id_of(change.key) or change.key,
@@ -122,11 +145,12 @@ async def bury(connection: Connection, user_id: str, tombstone: str) -> int:
     return moved
 
 
-def _credits(rows: Sequence[Record]) -> Credits:
-    _, charges_stopped, acquired_microdollars, used_microdollars, newest_kind, *_ = rows[-1]
+def _credits(rows: Sequence[Record], asked: frozenset[str] | None) -> Credits:
+    _, is_whole, charges_stopped, acquired_microdollars, used_microdollars, newest_kind, *_ = rows[-1]
     return Credits(
         acquired_microdollars or 0,
         used_microdollars or 0,
-        tuple([Entry(KINDS[row[4]], *row[5:]) for row in rows]) if newest_kind else (),
+        tuple([Entry(KINDS[row[5]], *row[6:]) for row in rows]) if newest_kind else (),
         charges_stopped=charges_stopped,
+        of_payments=None if is_whole else asked,
     )

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from bursar.billing.account import Account
+from bursar.billing.credits.ledger import Credits
 from bursar.billing.errors import AskAgain, Retryable
 from bursar.billing.steps import StepState
 from bursar.billing.values import Value, replace
@@ -103,7 +104,7 @@ async def _fresh(
 
 async def _fold_and_save(connection: Connection, fresh: list[Item], situation: Situation, limits: Limits) -> Folded:
     parts = frozenset().union(*(item.parts for item in fresh))
-    before = await load_accounts(connection, {item.key for item in fresh}, parts)
+    before = await load_accounts(connection, {item.key for item in fresh}, parts, _ledgers(fresh))
     folded = await _folded(before, fresh, situation)
     if folded.slots_wanted:
         granted = await destruction_days.claim_slots(
@@ -122,6 +123,20 @@ async def _fold_and_save(connection: Connection, fresh: list[Item], situation: S
         await steps.ask(connection, wanted, situation.real_now)
     await _end(connection, folded, situation)
     return folded
+
+
+def _ledgers(items: Sequence[Item]) -> dict[str, frozenset[str] | None]:
+    """The accounts whose ledger is asked about, and about which payments alone; None where it may be anything.
+
+    An invoice that does without a ledger settles where another item brought one: its payments are asked about, too.
+    """
+    asked = dict[str, frozenset[str] | None]()
+    needing = {item.key for item in items if Credits in item.parts}
+    for item in items:
+        if item.key in needing and (Credits in item.parts or item.payments is not None):
+            so_far = asked.get(item.key, frozenset())
+            asked[item.key] = None if so_far is None or item.payments is None else so_far | item.payments
+    return asked
 
 
 async def _folded(before: Mapping[str, Account], items: Sequence[Item], situation: Situation) -> Folded:

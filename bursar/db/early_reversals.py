@@ -1,6 +1,6 @@
 """Refunds and lost disputes, and the payments they are of, whichever comes first (CR-11, MS-3)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from bursar.billing.account import Account, user_key
@@ -18,6 +18,9 @@ PAYMENT_LOCKS = 7_208_002  # the first half of the advisory locks' keys; the sec
 KEEP_DAYS = 400
 
 
+LoadLedgers = Callable[[Connection, list[str]], Awaitable[Mapping[str, Credits]]]
+
+
 class Early(Value):
     """A reversal, and the account that it was decided for."""
 
@@ -26,10 +29,10 @@ class Early(Value):
 
 
 async def exchange(
-    connection: Connection, changes: Sequence[Change[Credits]], context: SaveContext
+    connection: Connection, changes: Sequence[Change[Credits]], context: SaveContext, load: LoadLedgers
 ) -> Mapping[str, Sequence[Entry]]:
     """Remember the reversals that came before their payment; returns, by account, the entries of those that waited for
-    a payment which is deposited now.
+    a payment which is deposited now. `load` reads whole ledgers.
 
     One whose payment another account's ledger knows is handed over by a step: that account is not locked here (CR-5).
     """
@@ -41,7 +44,9 @@ async def exchange(
     if early:
         await _remember(connection, await _hand_over(connection, early, context), context)
     waited = await _take(connection, deposits) if deposits else []
-    return {change.key: _entries(change, waited) for change in changes} if waited else {}
+    waiting = {payment_id for one in waited for payment_id in one.payment_ids}
+    concerned = [change for change in changes if not waiting.isdisjoint(_deposited(change))]
+    return {change.key: _entries(change, waited) for change in await _whole(connection, concerned, load)}
 
 
 async def owner_of(connection: Connection, payment_ids: Sequence[str]) -> str | None:
@@ -90,6 +95,20 @@ def _deposited(change: Change[Credits]) -> set[str]:
     new = change.after.entries[len(change.before.entries) :]
     brings = (EntryKind.DEPOSIT, EntryKind.SETTLEMENT_DEPOSIT)
     return {one.payment_id for one in new if one.kind in brings and one.amount_microdollars > 0 and one.payment_id}
+
+
+async def _whole(
+    connection: Connection, changes: Sequence[Change[Credits]], load: LoadLedgers
+) -> list[Change[Credits]]:
+    """These changes with all entries: what is taken back goes by every name of its payment, not by the asked ones."""
+    in_part = [change.key for change in changes if change.after.of_payments is not None]
+    loaded = await load(connection, in_part) if in_part else {}
+    whole = list[Change[Credits]]()
+    for change in changes:
+        before = loaded.get(change.key, change.before)
+        entries = (*before.entries, *change.after.entries[len(change.before.entries) :])
+        whole.append(Change(change.key, before, replace(change.after, entries=entries, of_payments=before.of_payments)))
+    return whole
 
 
 def _entries(change: Change[Credits], waited: Sequence[Reversal]) -> Sequence[Entry]:

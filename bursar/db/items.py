@@ -73,6 +73,7 @@ class Item(Value):
     `id` becomes the cause in the change log. A message carries its `copy` (and, from its parked row, its `attempts`),
     a step's outcome its `answer`, a command that may begin an operation the `lease` for it. `names` is what else it is
     about, as `subscription:{id}`: where one of them was erased, `too_late` is decided instead, mostly nothing (KC-121).
+    `payments`: all that its decision asks the ledger about; None where that is not known before.
     """
 
     id: str
@@ -87,6 +88,7 @@ class Item(Value):
     lease: NewLease | None = None
     names: frozenset[str] = frozenset()
     too_late: Callable[[Account], Decision] | None = None
+    payments: frozenset[str] | None = None
 
 
 class OutcomeState(StrEnum):

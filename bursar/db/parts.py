@@ -37,14 +37,24 @@ STORES: Mapping[type[Any], PartStore] = MappingProxyType(
 
 
 async def load_accounts(
-    connection: Connection, keys: Collection[str], kinds: Collection[type[Any]]
+    connection: Connection,
+    keys: Collection[str],
+    kinds: Collection[type[Any]],
+    ledgers: Mapping[str, frozenset[str] | None] | None = None,
 ) -> dict[str, Account]:
-    """The accounts with those parts; one that has no rows yet gets empty parts."""
+    """The accounts with those parts; one that has no rows yet gets empty parts.
+
+    `ledgers` are the accounts whose ledger is asked about, with the payments alone that it is asked about (None: with
+    anything); the others get no `Credits` then.
+    """
     names = sorted(keys)  # rows are written in this order, whoever asks
-    loaded = {
-        kind: await STORES[kind].load(connection, names) for kind in sorted(kinds, key=lambda kind: kind.__name__)
-    }
-    return {key: Account(key, {kind: parts[key] for kind, parts in loaded.items()}) for key in names}
+    loaded = dict[type[Any], Mapping[str, Any]]()
+    for kind in sorted(kinds, key=lambda kind: kind.__name__):
+        if kind is Credits and ledgers is not None:
+            loaded[kind] = await ledger.load(connection, sorted(ledgers), ledgers)
+        else:
+            loaded[kind] = await STORES[kind].load(connection, names)
+    return {key: Account(key, {kind: parts[key] for kind, parts in loaded.items() if key in parts}) for key in names}
 
 
 async def load_locked(connection: Connection, key: str, kinds: Collection[type[Any]]) -> Account:

@@ -12,6 +12,7 @@ from bursar.billing.account import CUSTOMER_PREFIX, PAYMENT_PREFIX, Account, cus
 from bursar.billing.catalogue import Catalogue
 from bursar.billing.credits.ledger import Credits
 from bursar.billing.credits.payments import is_top_up
+from bursar.billing.credits.settlement import payments_of
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnreadableMessage
 from bursar.billing.kiloclaw.rows import Hosting
@@ -51,11 +52,14 @@ class ReceivedMessage(Value):
 
 
 class Reading(Value):
-    """What a message says: its decision, which parts of the account that needs, and what else it is about."""
+    """What a message says: its decision, which parts of the account that needs, what else it is about, and of which
+    payments alone the ledger is asked.
+    """
 
     decide: Decide
     parts: frozenset[type[Any]]
     names: frozenset[str]
+    payments: frozenset[str] | None = None
 
 
 class Handler(Value):
@@ -117,7 +121,8 @@ def _of_invoice(event: InvoiceEvent, parts: frozenset[type[Any]], catalogue: Cat
         return invoice_event(account, event, catalogue)
 
     details = event.invoice.of_subscription
-    return Reading(decide, parts, frozenset({f"subscription:{details.subscription}"} if details else ()))
+    names = frozenset({f"subscription:{details.subscription}"} if details else ())
+    return Reading(decide, parts, names, payments_of(event.invoice))
 
 
 _HOSTING = frozenset[type[Any]]({Hosting})
@@ -164,6 +169,7 @@ def item_of(message: ReceivedMessage, account_key: str, catalogue: Catalogue) ->
         copy=copy_of(message),
         names=reading.names,
         too_late=partial(too_late, message=message),
+        payments=reading.payments,
     )
 
 

@@ -173,3 +173,9 @@ def test_kc_121_an_invoice_bears_the_name_of_its_subscription(changes: dict[str,
     message = ReceivedMessage("evt_1", "stripe.invoice.paid", "user:ada", paid(INVOICE | changes))
 
     assert item_of(message, "user:ada", CATALOGUE).names == {"subscription:sub_1"}
+
+
+def test_cr_53_an_invoice_asks_the_ledger_about_its_payment_by_both_its_names() -> None:
+    message = ReceivedMessage("evt_1", "stripe.invoice.paid", "user:ada", paid(INVOICE))
+
+    assert item_of(message, "user:ada", CATALOGUE).payments == frozenset({"in_1", "ch_1"})

@@ -10,6 +10,7 @@ from bursar.billing.values import Value, replace
 MICRODOLLARS_PER_CENT = 10_000
 MICRODOLLARS_PER_DOLLAR = 100 * MICRODOLLARS_PER_CENT
 MAX_DESCRIPTION_CHARACTERS = 200
+OLD_SETTLEMENT = "kiloclaw-settlement:"  # begins the keys of an earlier system's settlements (CR-54)
 
 
 class EntryKind(StrEnum):
@@ -78,9 +79,10 @@ class Reversal(Value, kw_only=True):
 class Credits(Value):
     """The credit part of an account: the counters, and the newest entries, oldest first.
 
-    At most 1,000 entries are loaded; an older one's key is still the database's to refuse. `early_reversals` are those
-    to be remembered; they are never loaded, but taken when their payment is deposited. `charges_stopped`: an operator
-    has to look first (CR-4).
+    At most 1,000 entries are loaded; an older one's key is still the database's to refuse. Where `of_payments` is set,
+    only what is known of these payments is, and the old settlements (CR-54): a question about anything else raises
+    LookupError. `early_reversals` are those to be remembered; they are never loaded, but taken when their payment is
+    deposited. `charges_stopped`: an operator has to look first (CR-4).
     """
 
     acquired_microdollars: int = 0
@@ -88,6 +90,7 @@ class Credits(Value):
     entries: tuple[Entry, ...] = ()
     early_reversals: tuple[Reversal, ...] = ()
     charges_stopped: bool = False
+    of_payments: frozenset[str] | None = None
 
     @property
     def balance_microdollars(self) -> int:
@@ -96,12 +99,32 @@ class Credits(Value):
 
     def has(self, business_key: str) -> bool:
         """Whether the ledger has an entry under that key already."""
+        self._require(self.of_payments is None)
         return business_key in [entry.business_key for entry in self.entries]
 
+    def has_cause(self, cause: str) -> bool:
+        """Whether that message brought an entry."""
+        self._require(self.of_payments is None)
+        return cause in [entry.cause for entry in self.entries]
+
     def of_payment(self, payment_ids: Iterable[str], *kinds: EntryKind) -> tuple[Entry, ...]:
-        """The entries of those kinds that belong to any of the payments."""
+        """The entries of those kinds, or of all, that belong to any of the payments."""
         wanted = frozenset(payment_ids)
-        return tuple(entry for entry in self.entries if entry.kind in kinds and entry.payment_id in wanted)
+        self._require(self.of_payments is None or wanted <= self.of_payments)
+        of_any = [entry for entry in self.entries if entry.payment_id in wanted]
+        return tuple(entry for entry in of_any if not kinds or entry.kind in kinds)
+
+    def old_settlements(self, period_key: str) -> tuple[Entry, ...]:
+        """What an earlier system wrote under that key, alone or with more after a colon (CR-54)."""
+        self._require(self.of_payments is None or period_key.startswith(OLD_SETTLEMENT))
+        longer = f"{period_key}:"
+        return tuple(
+            one for one in self.entries if one.business_key == period_key or one.business_key.startswith(longer)
+        )
+
+    def _require(self, is_loaded: bool) -> None:  # noqa: FBT001 - an assertion
+        if not is_loaded:
+            raise LookupError("the ledger was loaded for certain payments, and is asked about something else")
 
 
 def credits_of(account: Account) -> Credits:

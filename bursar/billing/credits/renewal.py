@@ -60,7 +60,7 @@ def renew_commit(account: Account, catalogue: Catalogue, command_id: str) -> Dec
     row, terms = hosting_of(account).subscription, catalogue.kiloclaw.credits
     if row is None or not row.is_pure_credit or row.status != "active":
         raise Refused("not_active", "There is no active subscription paid from credits.")
-    if any(entry.cause == command_id for entry in credits_of(account).entries):
+    if credits_of(account).has_cause(command_id):
         return Decision(account, result=_committed(row))
     if row.plan != "commit" or row.commit_ends_at is None:
         raise Refused("not_commit", "Only a commit plan can be renewed ahead.")

@@ -6,7 +6,14 @@ from typing import Any
 
 from bursar.billing.account import Account
 from bursar.billing.catalogue import Catalogue
-from bursar.billing.credits.ledger import MICRODOLLARS_PER_CENT, Entry, EntryKind, credits_of, with_settlement
+from bursar.billing.credits.ledger import (
+    MICRODOLLARS_PER_CENT,
+    OLD_SETTLEMENT,
+    Entry,
+    EntryKind,
+    credits_of,
+    with_settlement,
+)
 from bursar.billing.decision import Decision
 from bursar.billing.errors import UnreadableMessage
 from bursar.billing.kiloclaw.following import DUNNING, differs
@@ -51,6 +58,13 @@ def paid_period(invoice: Invoice, subscription_id: str, catalogue: Catalogue) ->
     if not candidates:
         raise UnreadableMessage(f"invoice {invoice.id}: no line with a period and a price that are known")
     return max(candidates, key=lambda one: one.ends_at)
+
+
+def payments_of(invoice: Invoice) -> frozenset[str]:
+    """What the payment of an invoice may be known by in the ledger: all that settling asks it for, beside the old
+    settlements.
+    """
+    return frozenset(one for one in (invoice.charge_id, invoice.id) if one)
 
 
 def settle(account: Account, row: Subscription, settlement: Settlement, catalogue: Catalogue) -> Decision:
@@ -110,7 +124,7 @@ def _posting(account: Account, subscription_id: str, paid: PaidPeriod) -> Postin
     if paid.amount_cents == 0:
         return Posting.ZERO
     known_as = {one for one in (paid.charge_id, paid.invoice_id) if one}
-    if any(credits_of(account).has(_key(payment_id)) for payment_id in known_as):
+    if any(one.business_key == _key(one.payment_id or "") for one in credits_of(account).of_payment(known_as)):
         return Posting.REPEATED
     return _beside_old_entries(account, subscription_id, paid, known_as)
 
@@ -120,12 +134,10 @@ def _beside_old_entries(account: Account, subscription_id: str, paid: PaidPeriod
     colon; one deposit and one charge of one amount explain each other. An invoice that does not show its charge cannot
     be told from an old deposit that is known by one.
     """
-    key = f"kiloclaw-settlement:{subscription_id}:{paid.starts_at.date().isoformat()}"
-    entries = credits_of(account).entries
-    longer = f"{key}:"
-    of_period = [one for one in entries if one.business_key == key or one.business_key.startswith(longer)]
-    own = [one for one in entries if one.payment_id in known_as and one.amount_microdollars > 0]
-    own = [one for one in own if one in of_period or not one.business_key.startswith("kiloclaw-settlement:")]
+    credit = credits_of(account)
+    of_period = credit.old_settlements(f"{OLD_SETTLEMENT}{subscription_id}:{paid.starts_at.date().isoformat()}")
+    own = [one for one in credit.of_payment(known_as) if one.amount_microdollars > 0]
+    own = [one for one in own if one in of_period or not one.business_key.startswith(OLD_SETTLEMENT)]
     if not of_period and not own:
         return Posting.NEW
     deposits = {one.business_key: one for one in (*of_period, *own) if one.amount_microdollars > 0}
