@@ -130,6 +130,7 @@ class Grown:
 def main() -> None:
     """Measure both and print them side by side."""
     options = _options()
+    collect_rarely()  # as a worker does
     with running_servers(
         "bench-rows", durable=True, with_rabbitmq=False, shared_buffers_mb=options.shared_buffers_mb
     ) as servers:
@@ -169,6 +170,8 @@ def _options() -> argparse.Namespace:
         "measured as they come",
     )
     options = parser.parse_args()
+    if min(options.batches, options.rounds, options.small_payments, options.large_payments) < 1:
+        parser.error("rounds, batches and payments are 1 at least")
     if min(options.small, options.large) < (least := _events_of_round(options.batches)):
         parser.error(f"a round of {options.batches} batches takes {least} users")
     return options
@@ -183,7 +186,6 @@ async def measure_all(database_url: str, options: argparse.Namespace) -> Measure
     costs: dict[str, dict[str, list[Costs]]] = {way: {size: [] for size in SIZES} for way in WAYS}
     async with AsyncExitStack() as stack:
         grown = {size: await stack.enter_async_context(_grown(database_url, size, options)) for size in SIZES}
-        collect_rarely()
         buffers_mb = await _warm(grown)
         for number in range(1 - options.warm_up_rounds, options.rounds + 1):
             for way in WAYS:
