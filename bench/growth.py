@@ -117,7 +117,9 @@ class Grown:
             self._draw_users()
 
     def take(self, events: int) -> list[Event]:
-        """The next events."""
+        """The next events; ValueError where not so many users are left."""
+        if events > self._left:
+            raise ValueError("each user has one event only")
         self._left -= events
         return list(islice(self._events, events))
 

@@ -7,7 +7,7 @@ from bench.growth import MEASURED, SIZES, WAYS, measure_all, report
 
 async def test_every_round_of_both_sizes_is_measured(database_url: str) -> None:
     sizes = {"small": 330, "large": 700, "small_payments": 1, "large_payments": 3}
-    options = Namespace(**sizes, batches=1, rounds=1, warm_up_rounds=1, shared_buffers_mb=64)
+    options = Namespace(**sizes, batches=1, rounds=1, warm_up_rounds=1)
     measured = await measure_all(database_url, options)
     rounds = [measured.costs[way][size] for way in WAYS for size in SIZES]
     assert all(len(one) == 1 and one[0][0] > 0 for one in rounds)
