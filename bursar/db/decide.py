@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
 
 from bursar.billing.account import Account
 from bursar.billing.credits.ledger import Credits
 from bursar.billing.errors import AskAgain, Retryable
 from bursar.billing.steps import StepState
 from bursar.billing.values import Value, replace
-from bursar.db import accounts, change_log, destruction_days, erased, inbox, parked, steps
+from bursar.db import accounts, change_log, destruction_days, erased, idempotency, inbox, parked, steps
 from bursar.db.batches import ITEMS_A_TURN, MAX_ITEMS
 from bursar.db.connections import Connection, rolled_back
 from bursar.db.fold import Failure, Folded, fold
@@ -161,7 +162,7 @@ async def _under_tombstones(
 
 
 async def _end(connection: Connection, folded: Folded, situation: Situation) -> None:
-    """Settle what brought the items: steps answered, parked messages replayed, failures written down."""
+    """Settle what brought the items: steps answered, messages replayed, failures written down, results kept."""
     answered = [item.answer for item, _ in folded.decisions if item.answer]
     answered += [
         _again(failure.item.answer) for failure in folded.failures if _asks_again(failure) and failure.item.answer
@@ -171,7 +172,18 @@ async def _end(connection: Connection, folded: Folded, situation: Situation) -> 
         await steps.settle(connection, answered, situation.real_now)
     if replayed:
         await parked.mark_replayed(connection, replayed)
+    if results := _results(folded):
+        await idempotency.keep_results(connection, results)
     await record_failures(connection, folded.failures, situation)
+
+
+def _results(folded: Folded) -> dict[str, Mapping[str, Any]]:
+    """What commands answer, by their ids: messages are not waited for."""
+    return {
+        item.id: decision.result
+        for item, decision in folded.decisions
+        if decision.result is not None and item.dedupe is Dedupe.INBOX and not item.copy
+    }
 
 
 async def record_failures(connection: Connection, failures: Sequence[Failure], situation: Situation) -> None:

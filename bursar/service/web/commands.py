@@ -8,6 +8,7 @@ import asyncpg
 
 from bursar.billing.operations import IN_PROGRESS
 from bursar.billing.values import replace
+from bursar.db import idempotency
 from bursar.db.decide import Also
 from bursar.db.items import Dedupe, Item, OutcomeState
 from bursar.service.deciding.decider import CONTENTION, AccountBusy, Decider
@@ -26,15 +27,22 @@ _TAKEN = MappingProxyType(
 async def decided(decider: Decider, item: Item) -> Mapping[str, Any]:
     """Decide a command and return its answer; raises what the decision raised, or `DatabaseUnavailable`.
 
-    A command that was decided before, but whose answer was lost, is decided again on the state as it is now: the
-    decisions of commands find their own effect and add nothing to it.
+    One that was decided before, but whose answer was lost, is answered the same. Where the release before decided it,
+    it is decided again on the state as it is now: the decisions find their own effect and add nothing to it.
     """
     [outcome] = await decider.decide([item])
     if outcome.state is OutcomeState.DUPLICATE:
+        if (kept := await kept_result(decider, item)) is not None:
+            return kept
         [outcome] = await decider.decide([replace(item, dedupe=Dedupe.STATE)])
     if outcome.error:
         raise translated(outcome.error)
     return (outcome.decision.result if outcome.decision else None) or {}
+
+
+async def kept_result(decider: Decider, item: Item) -> Mapping[str, Any] | None:
+    """What a command answered that was decided before under the same key; None where that was not kept."""
+    return await decider.with_connection(lambda connection: idempotency.result_of(connection, item.id))
 
 
 async def decided_together(decider: Decider, item: Item, locked: Item, also: Also) -> Mapping[str, Any]:

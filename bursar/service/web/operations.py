@@ -32,7 +32,7 @@ from bursar.service.deciding.decider import DatabaseUnavailable
 from bursar.service.steps.bounds import LEASE, STEPS
 from bursar.service.steps.jobs import StepJob
 from bursar.service.steps.operations import OperationCarrier
-from bursar.service.web.commands import translated
+from bursar.service.web.commands import kept_result, translated
 from bursar.service.web.dependencies import WebDependencies
 from bursar.service.web.problems import StripeUnavailable
 
@@ -61,6 +61,8 @@ async def operated(web: WebDependencies, item_of: ItemOf) -> Mapping[str, Any]:
     if outcome.state is OutcomeState.DUPLICATE:
         if await inline.is_known():
             return await inline.result()
+        if (kept := await kept_result(web.decider, item)) is not None:
+            return kept
         outcome = await _decided(web, replace(item, dedupe=Dedupe.STATE))  # as `decided` does
     decision = outcome.decision
     if decision and any(step.kind is StepKind.OPERATION for step in decision.steps):

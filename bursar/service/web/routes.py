@@ -109,8 +109,7 @@ async def _answered_once(request: Request, handle: Handle) -> Response:
         claimed = await idempotency.claim(connection, claim)
     if isinstance(claimed, idempotency.Known):
         return _answer_again(claimed, claim)
-    named = f"{claim.scope} {claim.key} {claimed.began_at.isoformat()}"
-    request.state.command_id = f"command:{_digest(named.encode()).hex()}"
+    request.state.command_id = claimed.command_id
     try:
         response = await handle(request)
     except Refused as refusal:
@@ -134,7 +133,7 @@ async def _claim_of(request: Request) -> idempotency.Claim:
         raise refused("invalid_request", f"{KEY_HEADER} must have 1 to {MAX_KEY_CHARACTERS} printable characters.")
     query = request.scope["query_string"].decode("latin-1")  # a dry run is another request
     scope = f"{request.method} {request.scope['path']}?{query}".removesuffix("?")  # the path names the account
-    return idempotency.Claim(scope, key, _digest(await request.body()), real_now())
+    return idempotency.Claim(scope, key, hashlib.sha256(await request.body()).digest(), real_now())
 
 
 def _answer_again(known: idempotency.Known, claim: idempotency.Claim) -> Response:
@@ -169,7 +168,3 @@ async def _settle(
                 )
     except DatabaseUnavailable as error:
         log.warning("answer not kept", error=str(error))
-
-
-def _digest(content: bytes) -> bytes:
-    return hashlib.sha256(content).digest()

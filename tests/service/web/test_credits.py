@@ -187,6 +187,22 @@ async def test_cr_23_the_same_request_again_is_answered_again_and_charges_once(w
     assert await balance(web) == 35
 
 
+async def test_kc_53_an_answer_that_was_lost_in_a_crash_is_given_again(
+    web: Served, connection: asyncpg.Connection
+) -> None:
+    await deliver(web, top_up(60))
+    await web.post(ENROLL, STANDARD)
+    kiloclaw = "/v1/users/ada/kiloclaw"
+    canceled = await web.post(f"{kiloclaw}/cancel", key="k1")
+    reactivated = await web.post(f"{kiloclaw}/reactivate", key="k1")
+    assert (canceled.status_code, reactivated.status_code) == (200, 200)
+    await connection.execute("UPDATE idempotency SET status = NULL, answer = NULL, released = true")
+
+    assert (await web.post(f"{kiloclaw}/reactivate", key="k1")).json() == reactivated.json()
+    assert (await web.post(f"{kiloclaw}/cancel", key="k1")).json() == canceled.json()
+    assert await connection.fetchval("SELECT cancel_at_period_end FROM kiloclaw_subscriptions") is False
+
+
 async def test_cr_23_fifty_enrolments_at_once_charge_once(web: Served) -> None:
     await deliver(web, top_up(25))
     answers = await asyncio.gather(*(web.post(ENROLL, STANDARD, key=f"enroll-{number}") for number in range(50)))

@@ -68,6 +68,25 @@ async def test_a_crash_between_effect_and_answer_repeats_no_effect(web: Served, 
     assert await connection.fetchval("SELECT count(*) FROM change_log") == 1
 
 
+async def test_a_crash_of_the_release_before_repeats_no_effect(web: Served, connection: asyncpg.Connection) -> None:
+    first = await web.post(TRIAL, key="k1")
+    # It kept no result with the effect.
+    await connection.execute(
+        "UPDATE idempotency SET status = NULL, answer = NULL, released = true, command_id = NULL, result = NULL"
+    )
+    again = await web.post(TRIAL, key="k1")
+
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert await connection.fetchval("SELECT count(*) FROM change_log") == 1
+
+
+async def test_after_thirty_days_a_key_has_no_old_result(web: Served, connection: asyncpg.Connection) -> None:
+    await web.post(TRIAL, key="k1")
+    await connection.execute("UPDATE idempotency SET created_at = created_at - interval '30 days 1 minute'")
+    assert (await web.post(TRIAL, key="k1")).status_code == 400  # once a lifetime
+    assert await connection.fetchval("SELECT count(*) FROM idempotency WHERE result IS NULL") == 1
+
+
 async def test_a_crash_after_a_refusal_does_not_turn_it_into_a_grant(
     web: Served, connection: asyncpg.Connection
 ) -> None:
