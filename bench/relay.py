@@ -40,8 +40,12 @@ class RelayRound(Value):
     publish_paced_p99_ms: float
 
 
-async def relay_rounds(place: Place, events: Sequence[Event], *, rounds: int, rate: float) -> list[RelayRound]:
-    """Both in turn; one more round before them does not count. The queues are emptied in between."""
+async def relay_rounds(
+    place: Place, events: Sequence[Event], told: Callable[[RelayRound], None], *, rounds: int, rate: float
+) -> list[RelayRound]:
+    """Both in turn; one more round before them does not count. The queues are emptied in between. Each round is
+    `told` when it ends.
+    """
     async with copied(place.database_url, place.template) as database_url:
         addresses = Addresses(database_url, place.amqp_url)
         lanes, port = BursarLanes(addresses), free_port()
@@ -54,13 +58,15 @@ async def relay_rounds(place: Place, events: Sequence[Event], *, rounds: int, ra
             stack.push_async_callback(relay.close)
             publish = await stack.enter_async_context(lanes.sending())
             measured = []
-            for _ in range(rounds + 1):
+            for number in range(rounds + 1):
                 through = await _measured(relay.send, events, rate)
                 await lanes.prepare()
                 bare = await _measured(publish, events, rate)
                 await lanes.prepare()
-                measured.append(RelayRound(*through, *bare))
-        return measured[1:]
+                if number > 0:
+                    measured.append(RelayRound(*through, *bare))
+                    told(measured[-1])
+        return measured
 
 
 async def _measured(send: Send, events: Sequence[Event], rate: float) -> tuple[float, float, float, float]:

@@ -76,7 +76,9 @@ def _options() -> argparse.Namespace:
         "--rounds", type=int, default=3, help=f"of all in turn; Bursar and the limits take {TURNS} turns of each"
     )
     parser.add_argument("--warm-up-rounds", type=int, default=1, help="before them, which do not count")
-    parser.add_argument("--latency-rounds", type=int, default=3)
+    parser.add_argument(
+        "--latency-rounds", type=int, default=3, help=f"of all at a steady rate; {TURNS} times as many of the relay"
+    )
     parser.add_argument("--rate", type=float, default=300.0, help="events a second of the steady rounds")
     parser.add_argument("--pace-seconds", type=float, default=15.0, help="of each steady round")
     parser.add_argument("--seed", type=int, default=1)
@@ -194,7 +196,16 @@ async def _relayed(place: Place, options: argparse.Namespace) -> list[RelayRound
     if options.only and BURSAR not in options.only.split(","):
         return []
     events = list(made_events(options.users, min(options.events, 5_000), options.seed))
-    return await relay_rounds(place, events, rounds=options.latency_rounds, rate=options.rate)
+    # The longest of a few seconds' waits are as long as the disk's worst moment: more rounds, each in another one.
+    return await relay_rounds(place, events, _tell_relayed, rounds=TURNS * options.latency_rounds, rate=options.rate)
+
+
+def _tell_relayed(one: RelayRound) -> None:
+    console.print(
+        f"the relay: {one.relay_per_second:,.0f} requests/s, p99 {one.relay_full_p99_ms:,.1f} ms then, "
+        f"{one.relay_paced_p99_ms:,.1f} ms at a steady rate; a bare publish {one.publish_per_second:,.0f}, "
+        f"{one.publish_full_p99_ms:,.1f} and {one.publish_paced_p99_ms:,.1f} ms"
+    )
 
 
 def _last_of(log: Path) -> str:
