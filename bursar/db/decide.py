@@ -178,11 +178,11 @@ async def _end(connection: Connection, folded: Folded, situation: Situation) -> 
 
 
 def _results(folded: Folded) -> dict[str, Mapping[str, Any]]:
-    """What commands answer, by their ids: messages are not waited for."""
+    """What commands answer, by their ids, also where they are decided anew after a refusal; nobody waits for others."""
     return {
         item.id: decision.result
         for item, decision in folded.decisions
-        if decision.result is not None and item.dedupe is Dedupe.INBOX and not item.copy
+        if decision.result is not None and item.actor == "api"
     }
 
 

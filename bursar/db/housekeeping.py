@@ -13,11 +13,12 @@ STEPS_KEEP_DAYS = 400  # more than a year, for `bursar why`; what must not happe
 
 
 async def forget_answers(connection: Connection, cutoff: datetime, limit: int) -> int:
-    """Drop at most `limit` idempotent answers given before the cutoff; returns how many."""
+    """Drop at most `limit` idempotent answers given before the cutoff; returns how many. A key in use is left."""
     status = await connection.execute(
         """
         DELETE FROM idempotency WHERE (scope, key) IN (
-            SELECT scope, key FROM idempotency WHERE created_at < $1 ORDER BY created_at LIMIT $2)
+            SELECT scope, key FROM idempotency WHERE created_at < $1 ORDER BY created_at LIMIT $2
+            FOR UPDATE SKIP LOCKED)
         """,
         cutoff,
         limit,
@@ -39,11 +40,14 @@ async def forget_early_events(connection: Connection, cutoff: datetime, limit: i
 
 
 async def forget_steps(connection: Connection, cutoff: datetime, limit: int) -> int:
-    """Drop at most `limit` steps that ended well before the cutoff; returns how many. A failed one stays."""
+    """Drop at most `limit` steps that ended well before the cutoff; returns how many. A failed one stays, and one that
+    is being asked for again.
+    """
     status = await connection.execute(
         """
         DELETE FROM steps WHERE id IN (
-            SELECT id FROM steps WHERE state IN ('done', 'dropped') AND settled_at < $1 ORDER BY settled_at LIMIT $2)
+            SELECT id FROM steps WHERE state IN ('done', 'dropped') AND settled_at < $1 ORDER BY settled_at LIMIT $2
+            FOR UPDATE SKIP LOCKED)
         """,
         cutoff,
         limit,

@@ -3,7 +3,7 @@
 -- migrate: apply
 
 ALTER TABLE idempotency
-    -- None of what the release before wrote: such a command is decided again where its answer was lost
+    -- None of a key that the release before claimed: its command is decided again where its answer was lost
     ADD COLUMN command_id text UNIQUE,
     -- what the decision answered; `answer` is what the request made of it
     ADD COLUMN result jsonb;

@@ -27,8 +27,8 @@ _TAKEN = MappingProxyType(
 async def decided(decider: Decider, item: Item) -> Mapping[str, Any]:
     """Decide a command and return its answer; raises what the decision raised, or `DatabaseUnavailable`.
 
-    One that was decided before, but whose answer was lost, is answered the same. Where the release before decided it,
-    it is decided again on the state as it is now: the decisions find their own effect and add nothing to it.
+    One that had its effect before, but whose answer was lost, is answered the same. One that was refused is decided
+    again on the state as it is now, and so is one whose key the release before claimed: most find their own effect.
     """
     [outcome] = await decider.decide([item])
     if outcome.state is OutcomeState.DUPLICATE:

@@ -196,11 +196,31 @@ async def test_kc_53_an_answer_that_was_lost_in_a_crash_is_given_again(
     canceled = await web.post(f"{kiloclaw}/cancel", key="k1")
     reactivated = await web.post(f"{kiloclaw}/reactivate", key="k1")
     assert (canceled.status_code, reactivated.status_code) == (200, 200)
-    await connection.execute("UPDATE idempotency SET status = NULL, answer = NULL, released = true")
+    await lose_answers(connection)
 
     assert (await web.post(f"{kiloclaw}/reactivate", key="k1")).json() == reactivated.json()
     assert (await web.post(f"{kiloclaw}/cancel", key="k1")).json() == canceled.json()
     assert await connection.fetchval("SELECT cancel_at_period_end FROM kiloclaw_subscriptions") is False
+
+
+async def test_kc_53_what_was_granted_after_a_lost_refusal_is_given_again(
+    web: Served, connection: asyncpg.Connection
+) -> None:
+    cancel = "/v1/users/ada/kiloclaw/cancel"
+    assert (await web.post(cancel, key="k1")).json()["code"] == "no_subscription"
+    await lose_answers(connection)
+    await deliver(web, top_up(60))
+    await web.post(ENROLL, STANDARD)
+    canceled = await web.post(cancel, key="k1")
+    await lose_answers(connection)
+
+    assert (await web.post(cancel, key="k1")).json() == canceled.json()
+    assert canceled.status_code == 200
+
+
+async def lose_answers(connection: asyncpg.Connection) -> None:
+    """As if each request had died before it kept its answer."""
+    await connection.execute("UPDATE idempotency SET status = NULL, answer = NULL, released = true")
 
 
 async def test_cr_23_fifty_enrolments_at_once_charge_once(web: Served) -> None:
