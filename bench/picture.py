@@ -32,7 +32,7 @@ def write_picture(path: Path, told: Mapping[str, Any]) -> None:
         f'<rect width="{WIDTH}" height="{height}" fill="{PAPER}"/>\n'
         f'<text x="16" y="30" font-size="17" font-weight="bold">Events per second, the same job for all</text>\n'
         + "".join(rows)
-        + f'<text x="16" y="{height - 14}" font-size="11">{escape(note)}</text>\n</svg>\n',
+        + f'<text x="16" y="{height - 14}" font-size="10">{escape(note)}</text>\n</svg>\n',
         encoding="utf-8",
     )
 
